@@ -1,0 +1,101 @@
+"""What a model's training recipe gives to the trainer.
+
+A recipe is mathematics: from a batch to losses. It opens no tape, knows no distribution strategy
+and keeps no state; the trainer does those things once, for every model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import keras
+
+from facegan.bundle import TensorSpec
+from facegan.training.ema import EmaConfig
+from facegan.training.optimizers import AdamConfig
+
+Tensor = Any
+Batch = Mapping[str, Tensor]
+Nets = Mapping[str, keras.Model]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Phase:
+    """One forward pass and the updates that follow from it.
+
+    Attributes:
+        name: Names the phase's compiled function and its logs.
+        updates: Loss name -> nets whose gradients are taken of it. Several losses share one
+            forward pass; no net may stand under two of them.
+        every: The phase runs at steps divisible by this (lazy regularisation).
+    """
+
+    name: str
+    updates: Mapping[str, tuple[str, ...]]
+    every: int = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PhaseResult:
+    """What a phase computes on one replica's part of the batch.
+
+    Attributes:
+        losses: Loss name -> float32 scalar, the mean over this replica's examples.
+        terms: Name such as ``G/l1`` -> float32 scalar for the log.
+        statistics: Name -> new value of a statistic, averaged over replicas by the trainer.
+    """
+
+    losses: Mapping[str, Tensor]
+    terms: Mapping[str, Tensor]
+    statistics: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Serving:
+    """The part of a trained run that is exported: a net on a dict of tensors.
+
+    Attributes:
+        net: The name of the net.
+        inputs: Its inputs as the bundle describes them, batch first.
+        outputs: Its outputs likewise.
+    """
+
+    net: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class Recipe(Protocol):
+    """The protocol that ``training/recipes/<stem>.py`` fulfils with a class ``Recipe``."""
+
+    stem: str
+    phases: tuple[Phase, ...]
+    optimizers: Mapping[str, AdamConfig]
+    ema: EmaConfig | None
+    ema_nets: tuple[str, ...]
+    statistics: Mapping[str, Any]
+
+    def build_nets(self, precision: str) -> dict[str, keras.Model]:
+        """Makes and builds every net under the dtype policy named ``precision``."""
+
+    def compute(
+        self, phase: str, nets: Nets, batch: Batch, seed: Tensor, step: Tensor, statistics: Batch
+    ) -> PhaseResult:
+        """Losses of one phase.
+
+        Args:
+            phase: A phase's name.
+            nets: The nets being trained.
+            batch: This replica's part of the batch, float32.
+            seed: [2] int32; every random draw of the phase follows from it.
+            step: int64 scalar, the number of finished steps.
+            statistics: Name -> float32 value.
+        """
+
+    def preview(self, nets: Nets, batch: Batch) -> list[Tensor]:
+        """Columns of a preview grid: each [B, H, W, 3] float in [-1, 1]."""
+
+    def serving(self) -> Serving:
+        """What ``tools/export.py`` writes."""

@@ -1,0 +1,209 @@
+"""Training recipe of pix2pix: a picture from a drawing, by an adversarial and a pixel loss.
+
+Reference: Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks",
+CVPR 2017, equations 1 to 4. Differences: the moving average of the generator, feature matching
+(Wang et al., CVPR 2018) and the perceptual term are options that the paper does not have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from facegan.bundle import TensorSpec
+from facegan.errors import ConfigError
+from facegan.layers.randomness import fold_in
+from facegan.losses.adversarial import ADVERSARIAL
+from facegan.losses.features import feature_matching_loss, perceptual_loss
+from facegan.losses.reconstruction import l1_loss
+from facegan.models.perceptual import (
+    PYRAMID_WEIGHTS,
+    download_vgg19,
+    load_vgg19,
+    random_stand_in,
+)
+from facegan.models.pix2pix import (
+    BlockDiscriminator,
+    BlockDiscriminatorConfig,
+    BlockGenerator,
+    BlockGeneratorConfig,
+    PatchDiscriminator,
+    PatchDiscriminatorConfig,
+    UNetConfig,
+    UNetGenerator,
+)
+from facegan.training.ema import EmaConfig
+from facegan.training.optimizers import AdamConfig
+from facegan.training.recipe import Batch, Nets, Phase, PhaseResult, Serving
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Pix2PixConfig:
+    """What is trained, and by which losses.
+
+    ``update`` "alternating" updates the discriminator first and gives the generator its new
+    verdict, as the authors' code does; "simultaneous" takes both gradients of one forward pass,
+    which saves the second pass through the generator. ``discriminator_weight`` 0.5 slows the
+    discriminator, as in the paper (section 3.3). Weights of 0 leave a term out.
+    ``perceptual_net`` names the weights of VGG19: "imagenet" (downloaded by Keras), "random" (a
+    seeded stand-in for machines without them), or a weights file.
+    """
+
+    generator: UNetConfig | BlockGeneratorConfig = UNetConfig()
+    discriminator: PatchDiscriminatorConfig | BlockDiscriminatorConfig = PatchDiscriminatorConfig()
+    adversarial: Literal["bce", "lsgan", "hinge"] = "bce"
+    adversarial_weight: float = 1.0
+    discriminator_weight: float = 0.5
+    l1_weight: float = 100.0
+    feature_weight: float = 0.0
+    perceptual_weight: float = 0.0
+    perceptual_net: str = "imagenet"
+    update: Literal["alternating", "simultaneous"] = "alternating"
+    generator_optimizer: AdamConfig = AdamConfig()
+    discriminator_optimizer: AdamConfig = AdamConfig()
+    ema: EmaConfig | None = None
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_weight") and value < 0:
+                raise ConfigError(f"recipe.{field.name} must be >= 0, got {value}.")
+
+
+CONFIG = Pix2PixConfig
+
+_GENERATORS: Mapping[type, type[keras.Model]] = {
+    UNetConfig: UNetGenerator,
+    BlockGeneratorConfig: BlockGenerator,
+}
+_DISCRIMINATORS: Mapping[type, type[keras.Model]] = {
+    PatchDiscriminatorConfig: PatchDiscriminator,
+    BlockDiscriminatorConfig: BlockDiscriminator,
+}
+
+
+class Recipe:
+    """Losses and updates of pix2pix; see ``facegan.training.recipe.Recipe``.
+
+    The batch holds ``condition`` and ``image``, both [B, H, W, 3] float32 in [-1, 1].
+    """
+
+    stem = "pix2pix"
+    statistics: Mapping[str, Any] = {}
+
+    def __init__(self, config: Pix2PixConfig):
+        self.config = config
+        self.phases: tuple[Phase, ...]
+        if config.update == "simultaneous":
+            both = {"G": ("generator",), "D": ("discriminator",)}
+            self.phases = (Phase(name="both", updates=both),)
+        else:
+            self.phases = (
+                Phase(name="discriminator", updates={"D": ("discriminator",)}),
+                Phase(name="generator", updates={"G": ("generator",)}),
+            )
+        self.optimizers = {
+            "generator": config.generator_optimizer,
+            "discriminator": config.discriminator_optimizer,
+        }
+        self.ema = config.ema
+        self.ema_nets = ("generator",) if config.ema else ()
+        self._losses = ADVERSARIAL[config.adversarial]
+        self._perceptual: keras.Model | None = None
+
+    def build_nets(self, precision: str) -> dict[str, keras.Model]:
+        """Makes and builds the generator and the discriminator."""
+        config = self.config
+        generator = _GENERATORS[type(config.generator)](
+            config.generator, name="generator", dtype=precision
+        )
+        discriminator = _DISCRIMINATORS[type(config.discriminator)](
+            config.discriminator, name="discriminator", dtype=precision
+        )
+        for net in (generator, discriminator):
+            net.build({name: (None, *shape) for name, shape in net.input_shapes().items()})
+        if config.perceptual_weight and self._perceptual is None:
+            self._perceptual = _perceptual_net(config.perceptual_net, precision)
+        return {"generator": generator, "discriminator": discriminator}
+
+    def compute(
+        self, phase: str, nets: Nets, batch: Batch, seed: Any, step: Any, statistics: Batch
+    ) -> PhaseResult:
+        """Losses of one phase."""
+        del step, statistics
+        fake = nets["generator"](
+            {"condition": batch["condition"]}, training=True, seed=fold_in(seed, 0)
+        )
+        if phase == "discriminator":
+            loss, terms = self._discriminator_loss(nets, batch, ops.stop_gradient(fake), seed)
+            return PhaseResult(losses={"D": loss}, terms=terms)
+        generator_loss, terms = self._generator_loss(nets, batch, fake, seed)
+        if phase == "generator":
+            return PhaseResult(losses={"G": generator_loss}, terms=terms)
+        loss, more = self._discriminator_loss(nets, batch, ops.stop_gradient(fake), seed)
+        return PhaseResult(losses={"G": generator_loss, "D": loss}, terms={**terms, **more})
+
+    def preview(self, nets: Nets, batch: Batch) -> list[Any]:
+        """Condition, generated picture, true picture."""
+        fake = nets["generator"]({"condition": batch["condition"]}, training=False)
+        return [batch["condition"], fake, batch["image"]]
+
+    def serving(self) -> Serving:
+        """The generator, on conditions of any batch size."""
+        size, channels = self.config.generator.image_size, self.config.generator.in_channels
+        return Serving(
+            net="generator",
+            inputs=(TensorSpec(name="condition", shape=(None, size, size, channels)),),
+            outputs=(TensorSpec(name="image", shape=(None, size, size, 3)),),
+        )
+
+    def _discriminator_loss(self, nets: Nets, batch: Batch, fake: Any, seed: Any):
+        real_out = self._judge(nets, batch, batch["image"], fold_in(seed, 1))
+        fake_out = self._judge(nets, batch, fake, fold_in(seed, 2))
+        loss = self._losses.discriminator(real_out["logits"], fake_out["logits"])
+        terms = {
+            "D/adv": loss,
+            "D/real": ops.mean(ops.cast(real_out["logits"], "float32")),
+            "D/fake": ops.mean(ops.cast(fake_out["logits"], "float32")),
+        }
+        return self.config.discriminator_weight * loss, terms
+
+    def _generator_loss(self, nets: Nets, batch: Batch, fake: Any, seed: Any):
+        config = self.config
+        terms = {"G/l1": l1_loss(batch["image"], fake)}
+        loss = config.l1_weight * terms["G/l1"]
+        if config.adversarial_weight or config.feature_weight:
+            fake_out = self._judge(nets, batch, fake, fold_in(seed, 3))
+            terms["G/adv"] = self._losses.generator(fake_out["logits"])
+            loss = loss + config.adversarial_weight * terms["G/adv"]
+        if config.feature_weight:
+            real_out = self._judge(nets, batch, batch["image"], fold_in(seed, 4))
+            real_features = [ops.stop_gradient(f) for f in real_out["features"]]
+            terms["G/feat"] = feature_matching_loss(real_features, fake_out["features"])
+            loss = loss + config.feature_weight * terms["G/feat"]
+        if self._perceptual is not None:
+            real_maps = self._perceptual({"image": batch["image"]})
+            fake_maps = self._perceptual({"image": fake})
+            terms["G/perceptual"] = perceptual_loss(real_maps, fake_maps, PYRAMID_WEIGHTS)
+            loss = loss + config.perceptual_weight * terms["G/perceptual"]
+        return loss, terms
+
+    def _judge(self, nets: Nets, batch: Batch, images: Any, seed: Any):
+        inputs = {"condition": batch["condition"], "image": images}
+        return nets["discriminator"](inputs, training=True, seed=seed)
+
+
+def _perceptual_net(source: str, precision: str) -> keras.Model:
+    if source == "imagenet":
+        return download_vgg19(dtype=precision)
+    if source == "random":
+        logging.getLogger("facegan").warning(
+            "The perceptual loss uses a random stand-in for VGG19, not its ImageNet weights."
+        )
+        return random_stand_in(0, dtype=precision)
+    return load_vgg19(source, dtype=precision)
