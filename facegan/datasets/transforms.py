@@ -1,0 +1,181 @@
+"""Paired augmentation: one random move for a picture and everything that is drawn beside it.
+
+An ``Augmentation`` is drawn once an example, from (seed, example number) alone, and then applied
+to each part of it: pictures, label maps and landmarks all follow the same affine map, so what was
+aligned stays aligned. Amounts are shares of the picture's side; one draw fits every size.
+
+Coordinates are in pixels with the centre of the first pixel at 0, as OpenCV's warps have them.
+"""
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import cv2
+import numpy as np
+
+from facegan.errors import ConfigError
+from facegan.face.landmarks import FLIP_ORDER
+from facegan.image import resize
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentConfig:
+    """How far training examples are moved.
+
+    The share ``1 - probability`` of the examples stays as stored. A flip swaps the sides of a
+    face, partings and birthmarks included, so it is off for data of a single person. Brightness
+    and contrast change the picture only, not what is drawn beside it.
+    """
+
+    KIND: ClassVar[str] = "augment"
+
+    probability: float = 0.8
+    shift: float = 0.04  # at most, each way, as a share of the side
+    scale: float = 0.06  # at most, up and down: 0.06 is 0.94 .. 1.06
+    rotation_deg: float = 4.0  # at most, each way
+    landmark_jitter: float = 0.003  # standard deviation of each coordinate, share of the side
+    flip: bool = False
+    brightness: float = 0.0  # at most, each way, as a share of the value range
+    contrast: float = 0.0  # at most, up and down
+
+    def __post_init__(self) -> None:
+        limits = {
+            "probability": 1.0,
+            "shift": 0.5,
+            "scale": 0.5,
+            "rotation_deg": 180.0,
+            "landmark_jitter": 0.1,
+            "brightness": 0.5,
+            "contrast": 0.9,
+        }
+        for name, limit in limits.items():
+            if not 0 <= getattr(self, name) <= limit:
+                raise ConfigError(
+                    f"augment.{name} must lie in [0, {limit:g}], got {getattr(self, name)}; "
+                    "0 switches it off."
+                )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Augmentation:
+    """One draw of an ``AugmentConfig``; ``sample_augmentation`` makes it."""
+
+    shift_xy: tuple[float, float] = (0.0, 0.0)  # shares of the side
+    scale: float = 1.0
+    rotation_deg: float = 0.0
+    flip: bool = False
+    brightness: float = 0.0
+    contrast: float = 1.0
+    landmark_jitter: float = 0.0  # standard deviation, share of the side
+    jitter_key: tuple[int, int] = (0, 0)
+
+    def matrix(self, width_px: int, height_px: int) -> np.ndarray:
+        """The affine map [2, 3] float64 from old to new pixel coordinates, mirroring included."""
+        centre = np.array([(width_px - 1) / 2, (height_px - 1) / 2])
+        angle = math.radians(self.rotation_deg)
+        cosine, sine = math.cos(angle) * self.scale, math.sin(angle) * self.scale
+        linear = np.array([[cosine, -sine], [sine, cosine]])
+        if self.flip:
+            linear[:, 0] *= -1
+        moved = centre + np.array(self.shift_xy) * (width_px, height_px)
+        return np.concatenate([linear, (moved - linear @ centre)[:, None]], axis=1)
+
+    def apply_to_image(self, image: np.ndarray) -> np.ndarray:
+        """Moves and recolours a picture [H, W, C] uint8; what comes in is mirrored from inside."""
+        moved = self._warp(image, cv2.INTER_CUBIC, cv2.BORDER_REFLECT_101)
+        if self.brightness == 0 and self.contrast == 1:
+            return moved
+        codes = np.arange(256, dtype=np.float64)
+        table = (codes - 127.5) * self.contrast + 127.5 + self.brightness * 255
+        return cv2.LUT(moved, np.clip(np.rint(table), 0, 255).astype(np.uint8))
+
+    def apply_to_labels(self, labels: np.ndarray, outside: int) -> np.ndarray:
+        """Moves a map of label ids [H, W] uint8; what comes in from outside gets ``outside``.
+
+        Ids that differ between the sides of a face are for the caller to swap after a flip, by
+        its label schema.
+        """
+        return self._warp(labels, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT, outside)
+
+    def apply_to_landmarks(
+        self, landmarks_xy_px: np.ndarray, width_px: int, height_px: int
+    ) -> np.ndarray:
+        """Moves and jitters 68 landmarks [68, 2] of a picture; returns float32.
+
+        A flip also swaps the points of the two sides of the face.
+        """
+        landmarks = np.asarray(landmarks_xy_px, np.float32)
+        if self.flip:
+            landmarks = landmarks[FLIP_ORDER]  # the matrix mirrors the coordinates
+        matrix = self.matrix(width_px, height_px)
+        moved = landmarks @ matrix[:, :2].T + matrix[:, 2]
+        if self.landmark_jitter > 0:
+            noise = _generator(*self.jitter_key).standard_normal(landmarks.shape)
+            moved = moved + noise * self.landmark_jitter * width_px
+        return moved.astype(np.float32)
+
+    def _warp(self, image: np.ndarray, method: int, border: int, value: int = 0) -> np.ndarray:
+        height, width = image.shape[:2]
+        matrix = self.matrix(width, height)
+        if np.array_equal(matrix, np.eye(2, 3)):
+            return image
+        return cv2.warpAffine(
+            image, matrix, (width, height), flags=method, borderMode=border, borderValue=value
+        )
+
+
+def sample_augmentation(config: AugmentConfig, seed: int, number: int) -> Augmentation:
+    """Draws the augmentation of one example, a pure function of its arguments.
+
+    Args:
+        config: How far examples are moved.
+        seed: Seed of the run, in [0, 2**63).
+        number: The example's number in the endless stream of training examples.
+    """
+    draw = _generator(seed, number)
+    # All numbers are drawn whatever the config, so that switching one amount off leaves the
+    # others as they were.
+    keep, shift_x, shift_y, scale, rotation, flip, brightness, contrast = draw.random(8)
+    if keep >= config.probability:
+        return Augmentation()
+    return Augmentation(
+        shift_xy=(_spread(shift_x, config.shift), _spread(shift_y, config.shift)),
+        scale=1 + _spread(scale, config.scale),
+        rotation_deg=_spread(rotation, config.rotation_deg),
+        flip=config.flip and bool(flip < 0.5),
+        brightness=_spread(brightness, config.brightness),
+        contrast=1 + _spread(contrast, config.contrast),
+        landmark_jitter=config.landmark_jitter,
+        # A key of its own: the stream of `draw` stays free for further amounts.
+        jitter_key=(seed ^ (1 << 63), number),
+    )
+
+
+def resize_landmarks(
+    landmarks_xy_px: np.ndarray, from_hw: tuple[int, int], to_hw: tuple[int, int]
+) -> np.ndarray:
+    """Landmarks of a picture after the picture was resized; float32 of the same shape."""
+    ratio = np.array([to_hw[1] / from_hw[1], to_hw[0] / from_hw[0]])
+    # The pictures share their outer edges, which lie half a pixel outside the first centre.
+    return ((np.asarray(landmarks_xy_px) + 0.5) * ratio - 0.5).astype(np.float32)
+
+
+def resize_pair(
+    image: np.ndarray, landmarks_xy_px: np.ndarray, size_px: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Brings a picture [H, W, C] and its landmarks to ``size_px`` squared."""
+    if image.shape[:2] == (size_px, size_px):
+        return image, np.asarray(landmarks_xy_px, np.float32)
+    landmarks = resize_landmarks(landmarks_xy_px, image.shape[:2], (size_px, size_px))
+    return resize(image, size_px, size_px), landmarks
+
+
+def _spread(uniform: float, amount: float) -> float:
+    return float((2 * uniform - 1) * amount)
+
+
+def _generator(seed: int, number: int) -> np.random.Generator:
+    # A counter-based generator takes its whole state from the key: no warm-up, no hashing, and
+    # neighbouring numbers give independent streams.
+    return np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))

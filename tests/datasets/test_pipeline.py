@@ -1,0 +1,205 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from facegan.datasets import pipeline
+from facegan.datasets.examples import LandmarkExample, encode_picture
+from facegan.datasets.transforms import AugmentConfig
+from facegan.errors import ConfigError, DataError
+from facegan.face.conditioning import ConditioningConfig
+from facegan.face.landmarks import MEAN_SHAPE
+
+SIZE = 32
+COUNT = 10
+
+
+def _records(count=COUNT, size=SIZE):
+    rng = np.random.default_rng(7)
+    images = rng.integers(0, 256, (count, size, size, 3), np.uint8)
+    landmarks = MEAN_SHAPE * (0.7 * size) + 0.15 * size + rng.normal(0, 0.5, (count, 68, 2))
+    return tf.data.Dataset.from_tensor_slices(
+        {
+            "image": [encode_picture(image) for image in images],
+            "landmarks_xy_px": landmarks.astype(np.float32),
+            "frame_index": np.arange(count),
+        }
+    )
+
+
+class Number:
+    """Passes the frame index through and adds a label map of it."""
+
+    fields = ("frame_index",)
+    outputs = {"number": ((), np.int64), "labels": ((2, 3), np.uint8)}
+
+    def __call__(self, record, augmentation):
+        number = record["frame_index"]
+        return {
+            "number": np.int64(number),
+            "labels": np.full((2, 3), number % 256, np.uint8),
+        }
+
+
+def _faces():
+    return LandmarkExample(ConditioningConfig(size=SIZE))
+
+
+def _take(dataset, count):
+    return [{name: value.numpy() for name, value in batch.items()} for batch in dataset.take(count)]
+
+
+def _numbers(count, batches, *, total=COUNT, window=4096, **kwargs):
+    config = pipeline.PipelineConfig(batch_size=count, shuffle_window=window)
+    records = tf.data.Dataset.range(total).map(lambda i: {"frame_index": i})
+    made = pipeline.make_pipeline(records, Number(), config, **kwargs)
+    return np.concatenate([batch["number"] for batch in _take(made, batches)])
+
+
+def test_batch_holds_floats_of_the_declared_shapes():
+    config = pipeline.PipelineConfig(batch_size=4)
+    dataset = pipeline.make_pipeline(_records(), _faces(), config)
+    assert {k: tuple(v.shape) for k, v in dataset.element_spec.items()} == {
+        "condition": (4, SIZE, SIZE, 3),
+        "image": (4, SIZE, SIZE, 3),
+    }
+    (batch,) = _take(dataset, 1)
+    for value in batch.values():
+        assert value.dtype == np.float32
+        assert value.min() >= -1 and value.max() <= 1
+    assert batch["condition"].max() > 0.2  # light lines
+    assert np.median(batch["condition"]) == -1  # on black
+
+
+@pytest.mark.parametrize("window", [4, 4096])
+def test_a_resumed_run_goes_on_with_the_very_batches_it_would_have_had(window):
+    config = pipeline.PipelineConfig(batch_size=4, shuffle_window=window)
+    whole = _take(pipeline.make_pipeline(_records(), _faces(), config, seed=5), 7)
+    for start in (1, 3, 6):  # 10 records: the epochs change inside batches 2 and 4
+        resumed = pipeline.make_pipeline(_records(), _faces(), config, seed=5, start_step=start)
+        for a, b in zip(whole[start:], _take(resumed, 7 - start), strict=True):
+            np.testing.assert_array_equal(a["image"], b["image"])
+            np.testing.assert_array_equal(a["condition"], b["condition"])
+
+
+def test_nothing_depends_on_tensorflows_global_seed_or_the_number_of_threads():
+    one = pipeline.PipelineConfig(batch_size=4, parallel_calls=1, prefetch_batches=1)
+    many = pipeline.PipelineConfig(batch_size=4, parallel_calls=7, prefetch_batches=3)
+    tf.random.set_seed(1)
+    a = _take(pipeline.make_pipeline(_records(), _faces(), one), 4)
+    tf.random.set_seed(2)
+    b = _take(pipeline.make_pipeline(_records(), _faces(), many), 4)
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x["image"], y["image"])
+
+
+def test_shards_together_are_the_whole_batch():
+    config = pipeline.PipelineConfig(batch_size=6)
+    make = _faces()
+    whole = _take(pipeline.make_pipeline(_records(), make, config, start_step=1), 3)
+    parts = [
+        _take(
+            pipeline.make_pipeline(
+                _records(), make, config, start_step=1, shard_index=shard, num_shards=3
+            ),
+            3,
+        )
+        for shard in range(3)
+    ]
+    for step, batch in enumerate(whole):
+        for name, value in batch.items():
+            together = np.concatenate([part[step][name] for part in parts])
+            np.testing.assert_array_equal(together, value)
+
+
+@pytest.mark.parametrize("window", [3, 7, 4096])
+def test_each_epoch_has_every_record_once_in_an_order_of_its_own(window):
+    stream = _numbers(5, 6, window=window, seed=3)
+    epochs = stream.reshape(3, COUNT)
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(COUNT))
+        assert list(epoch) != list(range(COUNT))
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_another_seed_gives_another_order():
+    assert list(_numbers(5, 2, seed=0)) != list(_numbers(5, 2, seed=1))
+
+
+def test_epochs_of_one_record_are_augmented_differently():
+    config = pipeline.PipelineConfig(batch_size=1, augment=AugmentConfig(probability=1.0))
+    records = _records(1)
+    a, b = _take(pipeline.make_pipeline(records, _faces(), config), 2)
+    assert not np.array_equal(a["image"], b["image"])
+    assert not np.array_equal(a["condition"], b["condition"])
+
+
+def test_evaluation_gives_every_record_once_unmoved_and_in_order():
+    config = pipeline.PipelineConfig(batch_size=4, augment=AugmentConfig(probability=1.0))
+    batches = list(
+        pipeline.make_pipeline(_records(), _faces(), config, training=False).as_numpy_iterator()
+    )
+    assert [len(batch["image"]) for batch in batches] == [4, 4, 2]
+    stored = [
+        tf.io.decode_png(record["image"]).numpy() for record in _records().as_numpy_iterator()
+    ]
+    seen = np.concatenate([batch["image"] for batch in batches])
+    np.testing.assert_array_equal(np.rint((seen + 1) * 127.5).astype(np.uint8), stored)
+    np.testing.assert_array_equal(_numbers(4, 3, training=False), np.arange(COUNT))
+
+
+def test_label_maps_and_numbers_of_other_makers_pass_through_unchanged():
+    records = tf.data.Dataset.range(3).map(lambda i: {"frame_index": i, "other": i})
+    config = pipeline.PipelineConfig(batch_size=3)
+    (batch,) = _take(pipeline.make_pipeline(records, Number(), config, training=False), 1)
+    assert batch["labels"].dtype == np.uint8
+    np.testing.assert_array_equal(batch["labels"][:, 0, 0], [0, 1, 2])
+
+
+def test_records_larger_than_the_condition_are_reduced():
+    config = pipeline.PipelineConfig(batch_size=2)
+    (batch,) = _take(pipeline.make_pipeline(_records(2, 64), _faces(), config), 1)
+    assert batch["image"].shape == (2, SIZE, SIZE, 3)
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ({"num_shards": 3}, "multiple of the number of workers"),
+        ({"num_shards": 2, "shard_index": 2}, "shard_index"),
+        ({"seed": -1}, "seed"),
+        ({"start_step": -1}, "start_step"),
+    ],
+)
+def test_wrong_numbers_are_refused(kwargs, message):
+    with pytest.raises(ConfigError, match=message):
+        _numbers(4, 1, **kwargs)
+
+
+def test_records_of_another_kind_are_refused():
+    records = tf.data.Dataset.range(3).map(lambda i: {"label_map": i})
+    with pytest.raises(DataError, match="lack the field 'image'"):
+        pipeline.make_pipeline(records, _faces(), pipeline.PipelineConfig())
+
+
+def test_endless_and_empty_records_are_refused():
+    config = pipeline.PipelineConfig()
+    with pytest.raises(ConfigError, match="finite"):
+        pipeline.make_pipeline(_records().repeat(), _faces(), config)
+    with pytest.raises(DataError, match="no records"):
+        pipeline.make_pipeline(_records().take(0), _faces(), config)
+
+
+def test_records_of_unknown_number_are_counted():
+    records = _records().filter(lambda record: record["frame_index"] < 6)
+    assert pipeline.count_records(records) == 6
+
+
+def test_a_folder_without_a_dataset_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no prepared dataset"):
+        pipeline.read_records(tmp_path, "train")
+
+
+@pytest.mark.parametrize("name", ["batch_size", "shuffle_window", "parallel_calls"])
+def test_config_refuses_numbers_below_one(name):
+    with pytest.raises(ConfigError, match=f"data.{name}"):
+        pipeline.PipelineConfig(**{name: 0})

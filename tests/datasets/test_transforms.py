@@ -1,0 +1,160 @@
+import cv2
+import numpy as np
+import pytest
+
+from facegan.datasets import transforms
+from facegan.datasets.transforms import Augmentation, AugmentConfig
+from facegan.errors import ConfigError
+from facegan.face.landmarks import FLIP_ORDER, MEAN_SHAPE
+
+SIZE = 64
+
+
+def _blob(xy, size=SIZE):
+    """A soft round spot whose centre of mass is at xy."""
+    y, x = np.mgrid[:size, :size]
+    spot = np.exp(-((x - xy[0]) ** 2 + (y - xy[1]) ** 2) / (2 * 2.5**2))
+    return np.repeat((spot * 255).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def _centre_of_mass(image):
+    weight = image[..., 0].astype(np.float64)
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    return np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
+
+
+def _face(size=SIZE):
+    return (MEAN_SHAPE * 0.6 + 0.2).astype(np.float32) * size
+
+
+def test_the_same_arguments_give_the_same_draw_and_others_give_others():
+    config = AugmentConfig(probability=1.0)
+    draws = {
+        transforms.sample_augmentation(config, seed, number)
+        for seed in (0, 1)
+        for number in (0, 1, 2**40)
+    }
+    assert len(draws) == 6
+    again = transforms.sample_augmentation(config, 1, 2**40)
+    assert again in draws
+
+
+def test_draws_fill_their_ranges_and_stay_inside():
+    config = AugmentConfig(
+        probability=1.0, shift=0.1, scale=0.2, rotation_deg=10, brightness=0.1, contrast=0.3
+    )
+    draws = [transforms.sample_augmentation(config, 3, number) for number in range(400)]
+    for values, middle, limit in (
+        ([d.shift_xy[0] for d in draws], 0, 0.1),
+        ([d.shift_xy[1] for d in draws], 0, 0.1),
+        ([d.scale for d in draws], 1, 0.2),
+        ([d.rotation_deg for d in draws], 0, 10),
+        ([d.brightness for d in draws], 0, 0.1),
+        ([d.contrast for d in draws], 1, 0.3),
+    ):
+        away = np.array(values) - middle
+        assert np.abs(away).max() <= limit
+        assert away.max() > 0.9 * limit and away.min() < -0.9 * limit
+        assert abs(away.mean()) < 0.15 * limit
+
+
+def test_probability_is_the_share_of_moved_examples():
+    config = AugmentConfig(probability=0.3)
+    draws = [transforms.sample_augmentation(config, 0, number) for number in range(1000)]
+    assert 0.25 < np.mean([d != Augmentation() for d in draws]) < 0.35
+
+
+def test_switching_one_amount_off_leaves_the_others_as_they_were():
+    both = transforms.sample_augmentation(AugmentConfig(probability=1.0), 0, 5)
+    less = transforms.sample_augmentation(AugmentConfig(probability=1.0, shift=0.0), 0, 5)
+    assert less.shift_xy == (0, 0)
+    assert (less.scale, less.rotation_deg) == (both.scale, both.rotation_deg)
+
+
+def test_flip_happens_only_where_asked_for_and_to_about_half():
+    def flips(flip):
+        config = AugmentConfig(probability=1.0, flip=flip)
+        return np.mean([transforms.sample_augmentation(config, 0, n).flip for n in range(400)])
+
+    assert flips(False) == 0
+    assert 0.4 < flips(True) < 0.6
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_landmarks_follow_the_picture(number):
+    config = AugmentConfig(
+        probability=1.0, shift=0.1, scale=0.2, rotation_deg=20, landmark_jitter=0.0
+    )
+    draw = transforms.sample_augmentation(config, 1, number)
+    landmarks = _face()
+    moved = draw.apply_to_landmarks(landmarks, SIZE, SIZE)
+    for point in (30, 40):
+        spot = _centre_of_mass(draw.apply_to_image(_blob(landmarks[point])))
+        np.testing.assert_allclose(moved[point], spot, atol=0.15)
+
+
+def test_a_flip_swaps_the_points_of_the_two_sides():
+    draw = Augmentation(flip=True)
+    landmarks = _face() + np.arange(68)[:, None] * 0.1
+    moved = draw.apply_to_landmarks(landmarks, SIZE, SIZE)
+    expected = landmarks[FLIP_ORDER].copy()
+    expected[:, 0] = SIZE - 1 - expected[:, 0]
+    np.testing.assert_allclose(moved, expected, atol=1e-4)
+    image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    np.testing.assert_array_equal(draw.apply_to_image(image), image[:, ::-1])
+
+
+def test_no_augmentation_returns_the_very_values():
+    image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    np.testing.assert_array_equal(Augmentation().apply_to_image(image), image)
+    np.testing.assert_array_equal(Augmentation().apply_to_landmarks(_face(), SIZE, SIZE), _face())
+
+
+def test_jitter_has_the_asked_size_and_comes_from_the_number_alone():
+    config = AugmentConfig(probability=1.0, shift=0, scale=0, rotation_deg=0, landmark_jitter=0.01)
+    moves = [
+        transforms.sample_augmentation(config, 0, n).apply_to_landmarks(_face(), SIZE, SIZE)
+        - _face()
+        for n in range(30)
+    ]
+    assert np.std(moves) == pytest.approx(0.01 * SIZE, rel=0.05)
+    assert abs(np.mean(moves)) < 0.05
+    draw = transforms.sample_augmentation(config, 0, 4)
+    np.testing.assert_array_equal(
+        draw.apply_to_landmarks(_face(), SIZE, SIZE), draw.apply_to_landmarks(_face(), SIZE, SIZE)
+    )
+
+
+def test_labels_move_with_the_picture_and_stay_labels():
+    draw = Augmentation(shift_xy=(0.25, 0.0), rotation_deg=7)
+    labels = np.full((SIZE, SIZE), 3, np.uint8)
+    labels[20:40, 10:30] = 9
+    moved = draw.apply_to_labels(labels, outside=7)
+    assert set(np.unique(moved)) == {3, 7, 9}
+    spot = np.repeat((moved == 9).astype(np.uint8)[..., None], 3, axis=-1)
+    matrix = draw.matrix(SIZE, SIZE)
+    expected = matrix[:, :2] @ (19.5, 29.5) + matrix[:, 2]
+    np.testing.assert_allclose(_centre_of_mass(spot), expected, atol=0.3)
+
+
+def test_brightness_and_contrast_work_around_mid_grey():
+    image = np.array([[[0, 100, 255]]], np.uint8)
+    bright = Augmentation(brightness=0.1).apply_to_image(image)
+    np.testing.assert_array_equal(bright[0, 0], [26, 126, 255])  # + 25.5, rounded to even
+    flat = Augmentation(contrast=0.5).apply_to_image(image)
+    np.testing.assert_array_equal(flat[0, 0], [64, 114, 191])
+
+
+@pytest.mark.parametrize("to", [(32, 32), (128, 128), (32, 128)])
+def test_resized_landmarks_stay_on_the_resized_picture(to):
+    landmarks = _face()
+    moved = transforms.resize_landmarks(landmarks, (SIZE, SIZE), to)
+    image = cv2.resize(_blob(landmarks[30]), (to[1], to[0]), interpolation=cv2.INTER_AREA)
+    np.testing.assert_allclose(moved[30], _centre_of_mass(image), atol=0.1)
+
+
+def test_config_refuses_amounts_out_of_range():
+    with pytest.raises(ConfigError, match=r"augment\.scale must lie in \[0, 0\.5\], got 0\.9"):
+        AugmentConfig(scale=0.9)
+    with pytest.raises(ConfigError, match=r"augment\.shift"):
+        AugmentConfig(shift=-0.1)
