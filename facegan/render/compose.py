@@ -1,0 +1,84 @@
+"""One frame of a render, from what was generated to what is encoded."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from facegan.face.align import extract_crop, face_mask, paste_back
+from facegan.render.plan import FacePlan, ShownFace
+from facegan.video.deflicker import DeflickerConfig, FrameDeflicker
+
+
+@dataclasses.dataclass(slots=True)
+class Job:
+    """A frame on its way through the stages.
+
+    Attributes:
+        index: Number of the frame.
+        pts: Its time stamp.
+        image: [H, W, 3] uint8, the source frame, where it is needed.
+        face: The face to show, None for a frame that is copied or blank.
+        inputs: What the generator is given, by name.
+        generated: [S, S, 3] uint8, what it made of that.
+        picture: What is encoded, uint8.
+    """
+
+    index: int
+    pts: int
+    image: np.ndarray | None = None
+    face: ShownFace | None = None
+    inputs: dict[str, np.ndarray] | None = None
+    generated: np.ndarray | None = None
+    picture: np.ndarray | None = None
+
+
+class Composer:
+    """Steadies generated pictures and puts them where they belong, frame after frame.
+
+    Args:
+        plan: What each frame shows.
+        full_frame: Whether the face is pasted into the source frame.
+        deflicker: Of the generated pictures.
+        feather: Width of the pasted face's soft edge as a share of the square.
+        colour_match: Whether a pasted face takes the colours around it.
+    """
+
+    def __init__(
+        self,
+        plan: FacePlan,
+        *,
+        full_frame: bool,
+        deflicker: DeflickerConfig,
+        feather: float,
+        colour_match: bool,
+    ) -> None:
+        self._plan, self._full_frame = plan, full_frame
+        self._feather, self._colour_match = feather, colour_match
+        self._deflicker = None if deflicker.method == "off" else FrameDeflicker(deflicker)
+
+    def __call__(self, job: Job) -> np.ndarray:
+        """The picture of a frame: [S, S, 3] uint8, or [H, W, 3] for a full frame."""
+        if job.generated is None or job.face is None:
+            if self._deflicker is not None:
+                self._deflicker.reset()
+            return self._without_face(job)
+        patch = job.generated
+        if self._deflicker is not None:
+            patch = self._deflicker(patch)
+        if not self._full_frame or job.image is None:
+            return patch
+        mask = face_mask(job.face.landmarks_xy_px, self._plan.size_px, self._feather)
+        return paste_back(
+            job.image, patch, job.face.patch_to_frame, mask, colour_match=self._colour_match
+        )
+
+    def _without_face(self, job: Job) -> np.ndarray:
+        size = self._plan.size_px
+        shape = job.image.shape if self._full_frame and job.image is not None else (size, size, 3)
+        if self._plan.missing_face == "blank" or job.image is None:
+            return np.zeros(shape, np.uint8)
+        if self._full_frame:
+            return job.image
+        return extract_crop(job.image, self._plan.crop.crop_matrix(job.index, size), size)

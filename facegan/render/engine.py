@@ -1,0 +1,313 @@
+"""Engines: run the network of a bundle on uint8 pictures, with whichever runtime is at hand.
+
+All engines take and give the same thing, so that a render differs between them by rounding only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from facegan import image as image_lib
+from facegan.bundle import ONNX_FILE, Manifest, read_manifest
+from facegan.config import unknown_name
+from facegan.errors import BundleError, ConfigError
+
+EngineName = Literal["auto", "tensorflow", "onnxruntime", "openvino"]
+EnginePrecision = Literal["float32", "bfloat16"]
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class EngineConfig:
+    """Which runtime runs the network, and how.
+
+    Args:
+        name: The runtime. ``"auto"`` takes the fastest that is installed and can read the bundle:
+            OpenVINO, ONNX Runtime, TensorFlow.
+        precision: Type the network computes in; bfloat16 with OpenVINO only.
+        num_threads: Threads of the runtime, None for as many as there are cores.
+    """
+
+    name: EngineName = "auto"
+    precision: EnginePrecision = "float32"
+    num_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_threads is not None and self.num_threads < 1:
+            raise ConfigError(f"num_threads must be at least 1 or None, got {self.num_threads}.")
+
+
+class Engine(Protocol):
+    """Runs one bundle."""
+
+    name: str
+    manifest: Manifest
+    precision: str
+
+    def generate(self, inputs: Arrays) -> np.ndarray:
+        """Runs the network on one batch.
+
+        Args:
+            inputs: By name as in the manifest; pictures uint8 [B, H, W, C], the rest as the
+                manifest says.
+
+        Returns:
+            uint8 [B, H, W, C], the first output.
+        """
+
+
+class TensorFlowEngine:
+    """Runs the ``uint8`` signature of the SavedModel with TensorFlow."""
+
+    name = "tensorflow"
+
+    def __init__(
+        self, bundle_dir: str | os.PathLike[str], manifest: Manifest, config: EngineConfig
+    ) -> None:
+        _refuse_bfloat16(self.name, config)
+        self._tf = _import_runtime("tensorflow", "tensorflow")
+        self.manifest, self.precision = manifest, manifest.precision
+        try:
+            # The loaded object owns the variables that the signature reads.
+            self._owner = self._tf.saved_model.load(os.fspath(bundle_dir))
+            self._signature = self._owner.signatures["uint8"]
+        # A damaged variables file surfaces as any of these, depending on where it is cut.
+        except (OSError, ValueError, IndexError, KeyError, self._tf.errors.OpError) as error:
+            raise BundleError(
+                f"TensorFlow cannot load the bundle {bundle_dir}: {error}."
+            ) from error
+
+    def generate(self, inputs: Arrays) -> np.ndarray:
+        _check_inputs(self.manifest, inputs)
+        tensors = {name: self._tf.constant(value) for name, value in inputs.items()}
+        return self._signature(**tensors)[self.manifest.outputs[0].name].numpy()
+
+
+class OnnxRuntimeEngine:
+    """Runs ``model.onnx`` with ONNX Runtime on the CPU."""
+
+    name = "onnxruntime"
+
+    def __init__(
+        self, bundle_dir: str | os.PathLike[str], manifest: Manifest, config: EngineConfig
+    ) -> None:
+        _refuse_bfloat16(self.name, config)
+        runtime = _import_runtime("onnxruntime", "onnx")
+        if ONNX_FILE not in manifest.files:
+            raise BundleError(
+                f"The bundle {bundle_dir} has no {ONNX_FILE}. Export it with --onnx, or take "
+                "another engine."
+            )
+        self.manifest, self.precision = manifest, manifest.precision
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3
+        if config.num_threads is not None:
+            options.intra_op_num_threads = config.num_threads
+        try:
+            self._session = runtime.InferenceSession(
+                os.fspath(pathlib.Path(bundle_dir) / ONNX_FILE),
+                sess_options=options,
+                providers=["CPUExecutionProvider"],
+            )
+        # The runtime's own exception classes have no public common base but Exception.
+        except Exception as error:
+            raise BundleError(
+                f"ONNX Runtime cannot load {ONNX_FILE} of {bundle_dir}: {error}."
+            ) from error
+
+    def generate(self, inputs: Arrays) -> np.ndarray:
+        _check_inputs(self.manifest, inputs)
+        floats = {
+            spec.name: image_lib.to_float(inputs[spec.name]) if spec.is_image else inputs[spec.name]
+            for spec in self.manifest.inputs
+        }
+        output = self.manifest.outputs[0]
+        (value,) = self._session.run([output.name], floats)
+        return image_lib.to_uint8(value) if output.is_image else value
+
+
+class OpenVinoEngine:
+    """Runs the SavedModel (or ``model.onnx`` where there is one) with OpenVINO on the CPU.
+
+    OpenVINO compiles for one batch size; that of the first call is taken. Smaller batches are
+    padded, larger ones cut.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self, bundle_dir: str | os.PathLike[str], manifest: Manifest, config: EngineConfig
+    ) -> None:
+        self._ov = _import_runtime("openvino", "openvino")
+        self.manifest, self.precision = manifest, config.precision
+        bundle_dir = pathlib.Path(bundle_dir)
+        source = bundle_dir / ONNX_FILE if ONNX_FILE in manifest.files else bundle_dir
+        self._core = self._ov.Core()
+        self._options: dict[str, Any] = {
+            # Left to itself OpenVINO computes in bfloat16 where the processor can.
+            "INFERENCE_PRECISION_HINT": "bf16" if config.precision == "bfloat16" else "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if config.num_threads is not None:
+            self._options["INFERENCE_NUM_THREADS"] = config.num_threads
+        try:
+            self._model = self._core.read_model(source)
+            self._outputs = {
+                spec.name: _find_port(self._model.outputs, spec.name) for spec in manifest.outputs
+            }
+        except RuntimeError as error:
+            raise BundleError(f"OpenVINO cannot load the bundle {bundle_dir}: {error}.") from error
+        self._batch_size = 0
+        self._run: Callable[[dict[str, np.ndarray]], np.ndarray] | None = None
+
+    def _compile(
+        self, batch_size: int, inputs: Arrays
+    ) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+        ov = self._ov
+        ports = {
+            spec.name: _find_port(self._model.inputs, spec.name) for spec in self.manifest.inputs
+        }
+        self._model.reshape(
+            {port: [batch_size, *inputs[name].shape[1:]] for name, port in ports.items()}
+        )
+        steps = ov.preprocess.PrePostProcessor(self._model)
+        for spec in self.manifest.inputs:
+            if spec.is_image:
+                step = steps.input(ports[spec.name].any_name)
+                step.tensor().set_element_type(ov.Type.u8)
+                # image.to_float in the graph: one pass over the pixels less.
+                step.preprocess().convert_element_type(ov.Type.f32).scale(127.5).mean(1.0)
+        model = steps.build()
+        compiled = self._core.compile_model(model, "CPU", self._options)
+        request = compiled.create_infer_request()
+        names = {spec.name: _find_port(compiled.inputs, spec.name) for spec in self.manifest.inputs}
+        output = _find_port(compiled.outputs, self.manifest.outputs[0].name)
+
+        def run(batch: dict[str, np.ndarray]) -> np.ndarray:
+            return request.infer({names[name]: value for name, value in batch.items()})[output]
+
+        return run
+
+    def generate(self, inputs: Arrays) -> np.ndarray:
+        count = _check_inputs(self.manifest, inputs)
+        if self._run is None:
+            self._batch_size, self._run = count, self._compile(count, inputs)
+        size = self._batch_size
+        parts = []
+        for start in range(0, count, size):
+            batch = {name: value[start : start + size] for name, value in inputs.items()}
+            kept = min(size, count - start)
+            if kept < size:
+                batch = {name: _pad_batch(value, size) for name, value in batch.items()}
+            output = self._run({k: np.ascontiguousarray(v) for k, v in batch.items()})[:kept]
+            # to_uint8 copies, and so does this: the runtime reuses its output memory.
+            is_image = self.manifest.outputs[0].is_image
+            parts.append(image_lib.to_uint8(output) if is_image else np.array(output))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _pad_batch(value: np.ndarray, size: int) -> np.ndarray:
+    return np.concatenate([value, np.repeat(value[-1:], size - len(value), axis=0)])
+
+
+def _find_port(ports: list[Any], name: str) -> Any:
+    # SavedModel names come as "serving_default_x:0" or "x:0" or "x", by version of the reader.
+    for port in ports:
+        for candidate in port.names:
+            plain = candidate.split(":")[0]
+            if plain in (name, f"serving_default_{name}"):
+                return port
+    if len(ports) == 1:
+        return ports[0]
+    raise BundleError(
+        f"The network has no tensor {name!r}, only "
+        f"{', '.join(sorted(n for port in ports for n in port.names))}."
+    )
+
+
+_ENGINES: dict[str, Any] = {
+    engine.name: engine for engine in (OpenVinoEngine, OnnxRuntimeEngine, TensorFlowEngine)
+}
+
+
+def load_engine(
+    bundle_dir: str | os.PathLike[str], config: EngineConfig | EngineName = "auto"
+) -> Engine:
+    """Loads a bundle for running.
+
+    Args:
+        bundle_dir: The bundle; every file of it is checked against the manifest.
+        config: Which runtime and how, or just the runtime's name.
+
+    Raises:
+        BundleError: The bundle is broken or the runtime cannot read it.
+        ConfigError: The runtime is unknown or not installed, or cannot compute in the precision.
+    """
+    if isinstance(config, str):
+        if config != "auto" and config not in _ENGINES:
+            raise unknown_name("engine", config, ("auto", *_ENGINES), what="value")
+        config = EngineConfig(name=config)
+    manifest = read_manifest(bundle_dir, verify=True)
+    name = _choose(manifest, config) if config.name == "auto" else config.name
+    return _ENGINES[name](bundle_dir, manifest, config)
+
+
+def _choose(manifest: Manifest, config: EngineConfig) -> str:
+    if importlib.util.find_spec("openvino") is not None:
+        return "openvino"
+    if config.precision != "float32":
+        raise ConfigError(
+            f"The precision {config.precision!r} needs OpenVINO, which is not installed. Install "
+            'it with pip install "facegan[openvino]", or render in float32.'
+        )
+    if ONNX_FILE in manifest.files and importlib.util.find_spec("onnxruntime") is not None:
+        return "onnxruntime"
+    return "tensorflow"
+
+
+def _refuse_bfloat16(name: str, config: EngineConfig) -> None:
+    if config.precision != "float32":
+        raise ConfigError(
+            f"The engine {name!r} runs the network in the type it was exported in and has no "
+            f"precision {config.precision!r}. Take the engine 'openvino', or leave the precision."
+        )
+
+
+def _import_runtime(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"The engine needs {module}, which cannot be imported ({error}). "
+            f'Install it with pip install "facegan[{extra}]", or take another engine.'
+        ) from error
+
+
+def _check_inputs(manifest: Manifest, inputs: Arrays) -> int:
+    """Compares a batch with the manifest; returns its size."""
+    wanted = {spec.name for spec in manifest.inputs}
+    if set(inputs) != wanted:
+        raise ConfigError(f"The bundle takes the inputs {sorted(wanted)}, got {sorted(inputs)}.")
+    counts = {len(value) for value in inputs.values()}
+    for spec in manifest.inputs:
+        value = inputs[spec.name]
+        dtype = "uint8" if spec.is_image else spec.dtype
+        fits = len(value.shape) == len(spec.shape) and all(
+            wanted_size in (None, size)
+            for wanted_size, size in zip(spec.shape, value.shape, strict=False)
+        )
+        if not fits or value.dtype != dtype or len(counts) != 1 or len(value) == 0:
+            raise ConfigError(
+                f"The input {spec.name!r} must be {dtype} of shape {spec.shape} with one batch "
+                f"size for all inputs, got {value.dtype} of shape {value.shape}."
+            )
+    return counts.pop()

@@ -1,0 +1,457 @@
+"""Renders a video with a bundle: the face in it drawn, generated anew, and encoded with its sound.
+
+Two passes. The first decodes the clip and stores the landmarks of every face on disk; then the
+crop, the smoothing and the retargeting can be planned over the whole clip. The second draws,
+generates in batches, pastes back, steadies and encodes, each stage in a thread of its own. Both
+passes pick up where a killed run stopped, and neither holds anything that grows with the clip but
+a few bytes a frame.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import time
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from facegan import __version__
+from facegan import config as config_lib
+from facegan.errors import ConfigError, FaceganError, VideoError
+from facegan.face.align import CropConfig
+from facegan.face.analysis import (
+    LandmarkStore,
+    analyse_frames,
+    next_index,
+    select_track,
+    smooth_track,
+)
+from facegan.face.conditioning import Conditioner
+from facegan.face.identity import IdentityModel
+from facegan.face.landmarks import DetectorConfig, FaceDetector, make_detector
+from facegan.face.retarget import RetargetConfig
+from facegan.face.smoothing import SmoothingConfig
+from facegan.face.tracking import Describe, TrackerConfig
+from facegan.progress import ProgressFactory, no_progress
+from facegan.render.compose import Composer, Job
+from facegan.render.engine import Engine, EngineConfig, load_engine
+from facegan.render.plan import FacePlan, MissingFace, make_conditioner, make_plan
+from facegan.render.stages import Background, StageClock, batches
+from facegan.render.workspace import WorkFolder, identify_file
+from facegan.video.deflicker import DeflickerConfig, FrameDeflicker
+from facegan.video.frames import ClipInfo, Frame
+from facegan.video.output import check_output, container_format
+from facegan.video.reader import VideoReader, probe_clip
+from facegan.video.writer import SegmentedWriter
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RenderConfig:
+    """How a video is rendered.
+
+    Attributes:
+        output: ``"generated"`` writes the generated square, ``"full_frame"`` the clip with the
+            generated face pasted into it.
+        missing_face: What a frame without a face shows: ``"hold"`` goes on with the last face,
+            ``"copy"`` shows the source, ``"blank"`` black; ``"auto"`` holds a generated square and
+            copies a full frame, where a held face would hang in the air. The frame is never left
+            out.
+        face: Which person, when there are several: ``"largest"``, or the place by size (0 is the
+            largest).
+        truncated: Whether a clip with fewer frames than it declares is refused or rendered as far
+            as it goes.
+        detector: Which face detector.
+        tracker: When faces are searched for.
+        smoothing: Of the landmarks over time.
+        crop: Which square of the frame the generated picture stands for.
+        retarget: How landmarks are brought into the geometry that the generator knows.
+        deflicker: Steadies the generated pictures.
+        engine: Which runtime runs the network.
+        batch_size: Pictures that are generated at a time.
+        feather: Width of the pasted face's soft edge as a share of the square.
+        colour_match: Whether a pasted face takes the colours of what is around it.
+        crf: Quality of the encoded video, 0 (lossless) to 51.
+        encoder_preset: Speed of the encoder, as x264 names it.
+        segment_frames: Frames that a kill loses at most.
+    """
+
+    KIND: ClassVar[str] = "render"
+
+    output: Literal["generated", "full_frame"] = "generated"
+    missing_face: Literal["auto", "hold", "copy", "blank"] = "auto"
+    face: Literal["largest"] | int = "largest"
+    truncated: Literal["refuse", "accept"] = "refuse"
+    detector: DetectorConfig = dataclasses.field(default_factory=DetectorConfig)
+    tracker: TrackerConfig = dataclasses.field(default_factory=TrackerConfig)
+    smoothing: SmoothingConfig = dataclasses.field(default_factory=SmoothingConfig)
+    crop: CropConfig = dataclasses.field(default_factory=CropConfig)
+    retarget: RetargetConfig = dataclasses.field(default_factory=RetargetConfig)
+    deflicker: DeflickerConfig = dataclasses.field(default_factory=DeflickerConfig)
+    engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
+    batch_size: int = 4
+    feather: float = 0.05
+    colour_match: bool = True
+    crf: int = 18
+    encoder_preset: str = "veryfast"
+    segment_frames: int = 240
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.batch_size <= 256:
+            raise ConfigError(f"batch_size must be from 1 to 256, got {self.batch_size}.")
+        if self.segment_frames < 1:
+            raise ConfigError(f"segment_frames must be at least 1, got {self.segment_frames}.")
+        if not 0.0 <= self.feather <= 0.5:
+            raise ConfigError(f"feather must be from 0 to 0.5, got {self.feather}.")
+        if not isinstance(self.face, str) and self.face < 0:
+            raise ConfigError(f"face must be 'largest' or at least 0, got {self.face}.")
+
+    @property
+    def missing_face_policy(self) -> MissingFace:
+        """``missing_face`` with ``"auto"`` resolved."""
+        if self.missing_face != "auto":
+            return self.missing_face
+        return "copy" if self.output == "full_frame" else "hold"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RenderSummary:
+    """What a render did.
+
+    Attributes:
+        output: The video.
+        frames: Its number of frames, the source's.
+        fps: Its average rate.
+        width: Width in px.
+        height: Height in px.
+        audio: Whether it has sound.
+        missing_faces: Frames in which the chosen face was not seen.
+        resumed_frames: Frames that an earlier, killed run had written.
+        engine: Runtime that ran the network.
+        precision: Type the network computed in.
+        seconds: Wall time of this run.
+        render_fps: Frames of the second pass a second.
+        stage_seconds: Working time of each stage, waiting left out.
+        problems: What was wrong with the source clip, a sentence each.
+    """
+
+    output: str
+    frames: int
+    fps: float
+    width: int
+    height: int
+    audio: bool
+    missing_faces: int
+    resumed_frames: int
+    engine: str
+    precision: str
+    seconds: float
+    render_fps: float | None
+    stage_seconds: dict[str, float]
+    problems: tuple[str, ...]
+
+
+def render_video(
+    bundle_dir: str | os.PathLike[str],
+    video: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    config: RenderConfig | None = None,
+    *,
+    work_dir: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    engine: Engine | None = None,
+    detector: FaceDetector | None = None,
+    progress: ProgressFactory = no_progress,
+) -> dict[str, Any]:
+    """Renders a video from a bundle alone.
+
+    The output has the source's frames, time stamps and sound. Called again after it was killed,
+    with the same arguments, it goes on where it stopped.
+
+    Args:
+        bundle_dir: The exported model.
+        video: The clip whose face is taken.
+        output: The video to write; .mp4, .mov, .m4v or .mkv.
+        config: How to render.
+        work_dir: Where the landmarks and finished segments are kept until the video is whole; the
+            landmarks stay there afterwards. By default a hidden folder beside the output, which is
+            removed at the end.
+        overwrite: Replace an output that exists.
+        engine: A loaded engine of this bundle, instead of loading one as ``config.engine`` says.
+        detector: Finds the faces, instead of what ``config.detector`` names.
+        progress: Opens the progress of a named stage, e.g. ``facegan.progress.Progress``.
+
+    Returns:
+        The fields of ``RenderSummary`` as JSON values.
+
+    Raises:
+        BundleError: The bundle is broken or cannot be run.
+        ConfigError: A setting is wrong, or the bundle's conditioning is not known.
+        DataError: There is no face in the video.
+        VideoError: The video cannot be read, is truncated, or the output cannot be written.
+    """
+    start_s = time.monotonic()
+    config = config or RenderConfig()
+    output = pathlib.Path(os.path.abspath(output))
+    container_format(output)
+    if output == pathlib.Path(os.path.abspath(video)):
+        raise ConfigError(f"The output {output} is the source video; give it another name.")
+    check_output(output, overwrite)
+    info = probe_clip(video)
+    engine = engine or load_engine(bundle_dir, config.engine)
+    conditioner = make_conditioner(engine.manifest)
+
+    folder = _open_work_folder(info, output, work_dir, config, engine, detector)
+    clock = StageClock()
+    try:
+        store, problems = _analyse(info, folder, config, detector, clock, progress)
+        track = smooth_track(select_track(store, config.face), config.smoothing)
+        plan = make_plan(
+            track,
+            (info.height, info.width),
+            engine.manifest,
+            crop=config.crop,
+            retarget=config.retarget,
+            missing_face=config.missing_face_policy,
+        )
+    except FaceganError:
+        folder.discard()
+        raise
+    except OSError as error:
+        folder.discard()
+        raise VideoError(
+            f"The work folder {folder.path} cannot be written: {error.strerror or error}."
+        ) from error
+    with contextlib.ExitStack() as stack:
+        full = config.output == "full_frame"
+        side = engine.manifest.image_size
+        width, height = (info.width, info.height) if full else (side, side)
+        writer = SegmentedWriter(
+            output,
+            folder.segments_dir,
+            width=width,
+            height=height,
+            frame_rate=info.frame_rate,
+            time_base=info.time_base,
+            audio_from=video if info.has_audio else None,
+            crf=config.crf,
+            preset=config.encoder_preset,
+            pixel_aspect=info.pixel_aspect if full else Fraction(1),
+            overwrite=overwrite,
+            segment_frames=config.segment_frames,
+            fingerprint=folder.render_id,
+        )
+        stack.callback(writer.abort)
+        resumed = writer.resume_index
+        render_s = time.monotonic()
+        with progress("Render") as report:
+            report(resumed, plan.num_frames, "frame")
+            frames = _render(info, plan, conditioner, engine, config, writer, clock, stack)
+            for done in frames:
+                report(done, plan.num_frames, "frame")
+            writer.close()
+        render_s = time.monotonic() - render_s
+    folder.clean()
+    rendered = plan.num_frames - resumed
+    summary = RenderSummary(
+        output=str(output),
+        frames=plan.num_frames,
+        fps=float(info.frame_rate),
+        width=width,
+        height=height,
+        audio=info.has_audio,
+        missing_faces=plan.num_missing,
+        resumed_frames=resumed,
+        engine=engine.name,
+        precision=engine.precision,
+        seconds=round(time.monotonic() - start_s, 3),
+        render_fps=round(rendered / render_s, 3) if rendered and render_s > 0 else None,
+        stage_seconds={name: round(spent, 3) for name, spent in clock.seconds.items()},
+        problems=tuple(problems),
+    )
+    return config_lib.encode(summary)
+
+
+def _open_work_folder(
+    info: ClipInfo,
+    output: pathlib.Path,
+    work_dir: str | os.PathLike[str] | None,
+    config: RenderConfig,
+    engine: Engine,
+    detector: FaceDetector | None,
+) -> WorkFolder:
+    settings = config_lib.encode(config)
+    named = settings.pop("detector")
+    analysis = {
+        "version": __version__,
+        "clip": identify_file(info.path),
+        "detector": named if detector is None else type(detector).__qualname__,
+        "tracker": settings.pop("tracker"),
+    }
+    render = {
+        "settings": settings,
+        "bundle": engine.manifest.fingerprint(),
+        "engine": [engine.name, engine.precision],
+    }
+    return WorkFolder(output, work_dir, analysis, render)
+
+
+def _analyse(
+    info: ClipInfo,
+    folder: WorkFolder,
+    config: RenderConfig,
+    detector: FaceDetector | None,
+    clock: StageClock,
+    progress: ProgressFactory,
+) -> tuple[LandmarkStore, list[str]]:
+    """First pass: the landmarks of every face, stored on disk."""
+    start = next_index(folder.landmarks_dir, folder.analysis_id)
+    describe = None
+    if detector is None:
+        detector, describe = make_detector(config.detector), _describe(config.detector)
+    with VideoReader(info.path, start_index=start) as reader, progress("Find faces") as report:
+        decoded = clock.timed("find_decode", reader)
+        with Background(decoded, depth=4, name="decode") as frames:
+            with clock.measure("find"):
+                store = analyse_frames(
+                    clock.timed("find_wait", frames),
+                    folder.landmarks_dir,
+                    detector,
+                    config.tracker,
+                    fingerprint=folder.analysis_id,
+                    describe=describe,
+                    total=info.num_frames,
+                    progress=report,
+                )
+        clock.seconds["find"] -= clock.seconds.pop("find_wait", 0.0)
+        problems = reader.problems
+    if config.truncated == "refuse":
+        _refuse_truncated(info, store)
+    return store, problems
+
+
+def _describe(config: DetectorConfig) -> Describe | None:
+    """What recognises a person who comes back; dlib's descriptor where its models are."""
+    if config.name != "dlib":
+        return None
+    return IdentityModel().describe
+
+
+def _refuse_truncated(info: ClipInfo, store: LandmarkStore) -> None:
+    found, declared = store.num_frames, info.num_frames
+    if declared is not None and found < declared:
+        what = f"declares {declared} frames but {found} could be decoded"
+    elif declared is None and info.duration_s is not None and found:
+        end_s = float(store.records[-1]["time_s"]) + 1.0 / float(info.frame_rate)
+        if end_s >= info.duration_s - max(0.25, 2.5 / float(info.frame_rate)):
+            return
+        what = f"declares {info.duration_s:.2f} s of video but ends at {end_s:.2f} s"
+    else:
+        return
+    raise VideoError(
+        f"{info.path} is truncated or damaged: it {what}. Get a whole copy, or allow it with "
+        "truncated=accept to render what there is."
+    )
+
+
+def _render(
+    info: ClipInfo,
+    plan: FacePlan,
+    conditioner: Conditioner,
+    engine: Engine,
+    config: RenderConfig,
+    writer: SegmentedWriter,
+    clock: StageClock,
+    stack: contextlib.ExitStack,
+) -> Iterator[int]:
+    """Second pass, from ``writer.resume_index`` on; yields the number of frames written."""
+    first = writer.resume_index
+    # The filter remembers these; it sees them again so that a resumed render goes on smoothly.
+    first = max(0, first - FrameDeflicker(config.deflicker).memory_frames)
+    if writer.resume_index >= plan.num_frames:
+        return
+    copies = plan.missing_face == "copy" and plan.num_missing > 0
+    jobs: Iterable[Job] = _planned_jobs(plan, first)
+    if config.output == "full_frame" or copies:
+        reader = stack.enter_context(
+            VideoReader(info.path, start_index=first, start_pts=plan.pts(first))
+        )
+        decoded = clock.timed("decode", reader)
+        frames = stack.enter_context(Background(decoded, depth=config.batch_size, name="decode"))
+        jobs = _decoded_jobs(info, plan, frames, first)
+
+    def condition(jobs: Iterable[Job]) -> Iterator[Job]:
+        for job in jobs:
+            with clock.measure("condition"):
+                job.face = plan.face(job.index)
+                if job.face is not None:
+                    job.inputs = conditioner(job.face.landmarks_xy_px)
+            yield job
+
+    def generate(groups: Iterable[list[Job]]) -> Iterator[Job]:
+        for group in groups:
+            with clock.measure("generate"):
+                _generate(engine, group)
+            yield from group
+
+    def compose(jobs: Iterable[Job]) -> Iterator[Job]:
+        composer = Composer(
+            plan,
+            full_frame=config.output == "full_frame",
+            deflicker=config.deflicker,
+            feather=config.feather,
+            colour_match=config.colour_match,
+        )
+        for job in jobs:
+            with clock.measure("compose"):
+                job.picture = composer(job)
+            yield job
+
+    grouped = batches(condition(jobs), config.batch_size)
+    conditioned = stack.enter_context(Background(grouped, depth=1, name="condition"))
+    generated = stack.enter_context(
+        Background(generate(conditioned), depth=config.batch_size, name="generate")
+    )
+    composed = stack.enter_context(Background(compose(generated), depth=2, name="compose"))
+    for job in composed:
+        if job.index >= writer.resume_index and job.picture is not None:
+            with clock.measure("encode"):
+                writer.write(job.picture, job.pts)
+            yield job.index + 1
+
+
+def _planned_jobs(plan: FacePlan, first: int) -> Iterator[Job]:
+    """Frames by their plan alone: a generated picture needs none of the source's pixels."""
+    for index in range(first, plan.num_frames):
+        yield Job(index, plan.pts(index))
+
+
+def _decoded_jobs(
+    info: ClipInfo, plan: FacePlan, frames: Iterable[Frame], first: int
+) -> Iterator[Job]:
+    index = first
+    for frame in frames:
+        if index >= plan.num_frames or frame.index != index or frame.pts != plan.pts(index):
+            break
+        yield Job(index, frame.pts, frame.image)
+        index += 1
+    if index != plan.num_frames:
+        raise VideoError(
+            f"{info.path} has changed since its faces were found (at frame {index} of "
+            f"{plan.num_frames}); start again with another work folder."
+        )
+
+
+def _generate(engine: Engine, group: list[Job]) -> None:
+    """Runs the network for those frames of a batch that show a face."""
+    jobs = [job for job in group if job.inputs is not None]
+    if not jobs:
+        return
+    names = [spec.name for spec in engine.manifest.inputs]
+    inputs = {name: np.stack([(job.inputs or {})[name] for job in jobs]) for name in names}
+    for job, picture in zip(jobs, engine.generate(inputs), strict=True):
+        job.generated, job.inputs = picture, None

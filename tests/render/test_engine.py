@@ -1,0 +1,117 @@
+"""Engines: all runtimes give the same picture; errors name what to do."""
+
+import numpy as np
+import pytest
+
+from facegan import image as image_lib
+from facegan.errors import BundleError, ConfigError
+from facegan.render.engine import EngineConfig, load_engine
+from tests.toy_bundle import export_toy
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    path = tmp_path_factory.mktemp("engine") / "1"
+    _, spec = export_toy(path)
+    return path, spec
+
+
+@pytest.fixture(scope="module")
+def toy_onnx(tmp_path_factory):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    from facegan.export.onnx import write_onnx
+
+    path = tmp_path_factory.mktemp("engine_onnx") / "1"
+    _, spec = export_toy(path)
+    write_onnx(path)
+    return path, spec
+
+
+def codes(count, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+
+
+def check(engine, spec, most_codes=1):
+    # First 2, then 5, then 1: engines that compile for one batch size must cut and pad.
+    for count in (2, 5, 1):
+        batch = codes(count, seed=count)
+        expected = spec.reference({"condition": image_lib.to_float(batch)})["image"]
+        got = engine.generate({"condition": batch})
+        assert got.dtype == np.uint8
+        assert got.shape == (count, 32, 32, 3)
+        difference = np.abs(got.astype(int) - image_lib.to_uint8(expected))
+        assert difference.max() <= most_codes
+
+
+def test_tensorflow(toy):
+    path, spec = toy
+    engine = load_engine(path, "tensorflow")
+    assert (engine.name, engine.precision) == ("tensorflow", "float32")
+    check(engine, spec)
+
+
+def test_onnxruntime(toy_onnx):
+    path, spec = toy_onnx
+    check(load_engine(path, EngineConfig(name="onnxruntime", num_threads=1)), spec)
+
+
+@pytest.mark.parametrize("source", ["saved_model", "onnx"])
+def test_openvino(source, request):
+    pytest.importorskip("openvino")
+    path, spec = request.getfixturevalue("toy" if source == "saved_model" else "toy_onnx")
+    check(load_engine(path, "openvino"), spec)
+
+
+def test_openvino_bfloat16_is_close(toy):
+    pytest.importorskip("openvino")
+    path, spec = toy
+    engine = load_engine(path, EngineConfig(name="openvino", precision="bfloat16"))
+    assert engine.precision == "bfloat16"
+    check(engine, spec, most_codes=6)
+
+
+def test_outputs_of_two_calls_do_not_share_memory(toy):
+    path, _ = toy
+    for name in ("auto", "tensorflow"):
+        engine = load_engine(path, name)
+        first = engine.generate({"condition": codes(1, 1)})
+        kept = first.copy()
+        engine.generate({"condition": codes(1, 2)})
+        np.testing.assert_array_equal(first, kept)
+
+
+def test_wrong_inputs(toy):
+    engine = load_engine(toy[0], "tensorflow")
+    with pytest.raises(ConfigError, match="takes the inputs \\['condition'\\], got \\['image'\\]"):
+        engine.generate({"image": codes(1)})
+    with pytest.raises(ConfigError, match="must be uint8 of shape"):
+        engine.generate({"condition": codes(1).astype(np.float32)})
+    with pytest.raises(ConfigError, match="must be uint8 of shape"):
+        engine.generate({"condition": codes(1)[:, :16]})
+    with pytest.raises(ConfigError, match="must be uint8 of shape"):
+        engine.generate({"condition": codes(1)[0]})
+
+
+def test_choices_that_cannot_be(toy):
+    path, _ = toy
+    with pytest.raises(ConfigError, match="Did you mean 'openvino'"):
+        load_engine(path, "openvin")
+    with pytest.raises(ConfigError, match="num_threads"):
+        EngineConfig(num_threads=0)
+    with pytest.raises(ConfigError, match="has no precision 'bfloat16'"):
+        load_engine(path, EngineConfig(name="tensorflow", precision="bfloat16"))
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(BundleError, match="has no model.onnx"):
+        load_engine(path, "onnxruntime")
+
+
+def test_damaged_bundle_is_found_before_it_is_run(tmp_path):
+    path = tmp_path / "1"
+    export_toy(path)
+    data = next((path / "variables").glob("variables.data*"))
+    raw = bytearray(data.read_bytes())
+    raw[10] ^= 1
+    data.write_bytes(raw)
+    with pytest.raises(BundleError, match="is not the file that was exported"):
+        load_engine(path)
