@@ -24,11 +24,11 @@ class MetricsLog:
 
     def __init__(self, run_dir: str | os.PathLike[str], start_step: int):
         self._dir = pathlib.Path(run_dir)
+        (self._dir / "samples").mkdir(parents=True, exist_ok=True)
         self._path = self._dir / "log.jsonl"
         _drop_lines_after(self._path, start_step)
         self._file = self._path.open("a", encoding="utf-8")
         self._writer = tf.summary.create_file_writer(str(self._dir / "tensorboard"))
-        (self._dir / "samples").mkdir(exist_ok=True)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Logs named numbers at a step."""

@@ -7,9 +7,11 @@ cross-replica sums nor mirrored assignments can stand inside an XLA computation.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+import random
 import signal
 import threading
 import time
@@ -99,7 +101,7 @@ class Trainer:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.run_dir = None if run_dir is None else pathlib.Path(run_dir)
         self._keep_steps = {epoch * steps_per_epoch for epoch in config.keep_epochs}
-        with self.strategy.scope():
+        with self.strategy.scope(), _seeded(config.seed):
             nets = recipe.build_nets(config.precision)
             averages = recipe.build_nets("float32") if recipe.ema else {}
             optimizers = {
@@ -398,6 +400,21 @@ class Trainer:
 
     def _preview_due(self, step: int, end: int) -> bool:
         return step % self.config.preview_every == 0 or step == end
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Lets the first weights follow from the run's seed.
+
+    An initializer that is given no seed takes one from Python's generator, which is handed back
+    as it was.
+    """
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def settle(config: TrainConfig) -> TrainConfig:

@@ -140,12 +140,21 @@ class Recipe:
             {"condition": batch["condition"]}, training=True, seed=fold_in(seed, 0)
         )
         if phase == "discriminator":
-            loss, terms = self._discriminator_loss(nets, batch, ops.stop_gradient(fake), seed)
+            real_out = self._judge(nets, batch, batch["image"], fold_in(seed, 1))
+            fake_out = self._judge(nets, batch, ops.stop_gradient(fake), fold_in(seed, 2))
+            loss, terms = self._discriminator_loss(real_out, fake_out)
             return PhaseResult(losses={"D": loss}, terms=terms)
-        generator_loss, terms = self._generator_loss(nets, batch, fake, seed)
+        # One verdict serves both losses: each takes the gradients of its own nets only.
+        needed = self.config.adversarial_weight or self.config.feature_weight or phase == "both"
+        fake_out = self._judge(nets, batch, fake, fold_in(seed, 2)) if needed else None
+        needs_real = self.config.feature_weight or phase == "both"
+        real_out = (
+            self._judge(nets, batch, batch["image"], fold_in(seed, 1)) if needs_real else None
+        )
+        generator_loss, terms = self._generator_loss(batch, fake, real_out, fake_out)
         if phase == "generator":
             return PhaseResult(losses={"G": generator_loss}, terms=terms)
-        loss, more = self._discriminator_loss(nets, batch, ops.stop_gradient(fake), seed)
+        loss, more = self._discriminator_loss(real_out, fake_out)
         return PhaseResult(losses={"G": generator_loss, "D": loss}, terms={**terms, **more})
 
     def preview(self, nets: Nets, batch: Batch) -> list[Any]:
@@ -162,9 +171,7 @@ class Recipe:
             outputs=(TensorSpec(name="image", shape=(None, size, size, 3)),),
         )
 
-    def _discriminator_loss(self, nets: Nets, batch: Batch, fake: Any, seed: Any):
-        real_out = self._judge(nets, batch, batch["image"], fold_in(seed, 1))
-        fake_out = self._judge(nets, batch, fake, fold_in(seed, 2))
+    def _discriminator_loss(self, real_out: Any, fake_out: Any) -> tuple[Any, dict[str, Any]]:
         loss = self._losses.discriminator(real_out["logits"], fake_out["logits"])
         terms = {
             "D/adv": loss,
@@ -173,16 +180,16 @@ class Recipe:
         }
         return self.config.discriminator_weight * loss, terms
 
-    def _generator_loss(self, nets: Nets, batch: Batch, fake: Any, seed: Any):
+    def _generator_loss(
+        self, batch: Batch, fake: Any, real_out: Any, fake_out: Any
+    ) -> tuple[Any, dict[str, Any]]:
         config = self.config
-        terms = {"G/l1": l1_loss(batch["image"], fake)}
+        terms = {"G/l1": l1_loss(fake, batch["image"])}
         loss = config.l1_weight * terms["G/l1"]
-        if config.adversarial_weight or config.feature_weight:
-            fake_out = self._judge(nets, batch, fake, fold_in(seed, 3))
+        if config.adversarial_weight:
             terms["G/adv"] = self._losses.generator(fake_out["logits"])
             loss = loss + config.adversarial_weight * terms["G/adv"]
         if config.feature_weight:
-            real_out = self._judge(nets, batch, batch["image"], fold_in(seed, 4))
             real_features = [ops.stop_gradient(f) for f in real_out["features"]]
             terms["G/feat"] = feature_matching_loss(real_features, fake_out["features"])
             loss = loss + config.feature_weight * terms["G/feat"]

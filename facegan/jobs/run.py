@@ -1,0 +1,384 @@
+"""A training run as one call: from a preset and a dataset to a run folder.
+
+A run is described by one JSON document, which a preset ships and every run folder keeps:
+
+    {"kind": "pix2pix", "version": 1,
+     "conditioning": {...}, "recipe": {...}, "data": {...}, "train": {...}}
+
+``kind`` is the recipe's stem; it decides what may stand under ``recipe``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.resources
+import os
+import pathlib
+import pkgutil
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from facegan import config as config_lib
+from facegan.datasets.examples import ExampleMaker, LandmarkExample
+from facegan.datasets.pipeline import PipelineConfig, count_records, make_pipeline, read_records
+from facegan.errors import CheckpointError, ConfigError, DataError
+from facegan.face.conditioning import (
+    ConditioningConfig,
+    decode_conditioning,
+    encode_conditioning,
+)
+from facegan.progress import ProgressFactory, no_progress
+from facegan.training import recipes
+from facegan.training.trainer import TrainConfig
+
+VERSION = 1
+
+# How a dataset's records become examples, by the kind of conditioning a run asks for.
+_EXAMPLE_MAKERS: Mapping[type, type] = {ConditioningConfig: LandmarkExample}
+
+_PREVIEW_EXAMPLES = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Everything that decides a training run but the dataset.
+
+    Attributes:
+        kind: Stem of the recipe and its model.
+        conditioning: What the generator sees.
+        recipe: The recipe's own config, ``training/recipes/<kind>.py``'s ``CONFIG``.
+        data: Batch size, order, augmentation.
+        train: How long and on what.
+    """
+
+    kind: str
+    conditioning: ConditioningConfig
+    recipe: Any
+    data: PipelineConfig
+    train: TrainConfig
+
+
+def list_presets() -> tuple[str, ...]:
+    """Names of the presets that come with the library."""
+    folder = importlib.resources.files("facegan") / "presets"
+    names = [entry.name for entry in folder.iterdir() if entry.name.endswith(".json")]
+    return tuple(sorted(name.removesuffix(".json") for name in names))
+
+
+def load_config(
+    preset: str | None = None,
+    config_path: str | os.PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
+) -> RunConfig:
+    """Reads a run's config from a preset or a file, with single values changed.
+
+    Args:
+        preset: Name of a preset.
+        config_path: A JSON file in its place.
+        overrides: Texts such as ``"train.steps=500"``.
+
+    Raises:
+        ConfigError: Not exactly one of preset and file is given, or something in them is wrong.
+    """
+    if (preset is None) == (config_path is None):
+        raise ConfigError("Name either a preset or a config file, and not both.")
+    if preset is not None:
+        if preset not in list_presets():
+            raise config_lib.unknown_name("preset", preset, list_presets(), what="value")
+        source = importlib.resources.files("facegan") / "presets" / f"{preset}.json"
+        with importlib.resources.as_file(source) as path:
+            document = config_lib.read_json(path)
+    else:
+        document = config_lib.read_json(config_path)  # type: ignore[arg-type]
+    config = decode_run(document)
+    return override(config, overrides) if overrides else config
+
+
+def encode_run(config: RunConfig) -> dict[str, Any]:
+    """The JSON document of a run's config, every value spelled out."""
+    return {
+        "kind": config.kind,
+        "version": VERSION,
+        "conditioning": encode_conditioning(config.conditioning),
+        "recipe": config_lib.encode(config.recipe),
+        "data": config_lib.encode(config.data),
+        "train": config_lib.encode(config.train),
+    }
+
+
+def decode_run(document: Any) -> RunConfig:
+    """Reads a run's config from its JSON document, strictly.
+
+    Raises:
+        ConfigError: A key is unknown or missing, or a value is refused.
+    """
+    if not isinstance(document, Mapping):
+        raise ConfigError(f"A run config must be a JSON object, got {type(document).__name__}.")
+    keys = ("kind", "version", "conditioning", "recipe", "data", "train")
+    for key in document:
+        if key not in keys:
+            raise config_lib.unknown_name(key, key, keys, what="key")
+    for key in keys:
+        if key not in document:
+            raise ConfigError(f"The key {key!r} of the run config is missing.")
+    if document["version"] != VERSION:
+        raise ConfigError(
+            f"The run config has version {document['version']!r}; this facegan reads {VERSION}."
+        )
+    module = _recipe_module(document["kind"])
+    return RunConfig(
+        kind=document["kind"],
+        conditioning=decode_conditioning(document["conditioning"]),
+        recipe=config_lib.decode(module.CONFIG, document["recipe"], "recipe"),
+        data=config_lib.decode(PipelineConfig, document["data"], "data"),
+        train=config_lib.decode(TrainConfig, document["train"], "train"),
+    )
+
+
+def override(config: RunConfig, assignments: Sequence[str]) -> RunConfig:
+    """A copy of a run's config with values changed by dotted name."""
+    return decode_run(config_lib.assign(encode_run(config), assignments))
+
+
+def with_size(config: RunConfig, size: int) -> RunConfig:
+    """A copy of a run's config for pictures of another size: every ``size`` in it agrees."""
+    document = encode_run(config)
+    document["conditioning"]["size"] = size
+    _set_everywhere(document["recipe"], "image_size", size)
+    return decode_run(document)
+
+
+def _set_everywhere(node: dict[str, Any], name: str, value: Any) -> None:
+    for key, item in node.items():
+        if key == name:
+            node[key] = value
+        elif isinstance(item, dict):
+            _set_everywhere(item, name, value)
+
+
+def make_recipe(config: RunConfig) -> Any:
+    """The recipe object of a run."""
+    return _recipe_module(config.kind).Recipe(config.recipe)
+
+
+def find_dataset(data_dir: str | os.PathLike[str]) -> pathlib.Path:
+    """The one prepared dataset at or below a folder.
+
+    Raises:
+        DataError: There is none, or there are several.
+    """
+    root = pathlib.Path(data_dir)
+    if not root.is_dir():
+        raise DataError(f"The dataset folder {root} does not exist.")
+    found = sorted(path.parent for path in root.rglob("dataset_info.json"))
+    found = [path for path in found if ".incomplete" not in str(path)]
+    if len(found) != 1:
+        what = "no prepared dataset" if not found else f"{len(found)} datasets"
+        raise DataError(
+            f"{root} holds {what}; name the folder of one"
+            + (f", such as {found[0]}." if found else ", built with tools/build_dataset.py.")
+        )
+    return found[0]
+
+
+def describe_run(config: RunConfig) -> dict[str, Any]:
+    """What ``train_run`` would train, without training: the settled config and net sizes."""
+    from facegan.training.trainer import count_parameters, settle
+
+    config = dataclasses.replace(config, train=settle(config.train))
+    nets = make_recipe(config).build_nets("float32")
+    return {"config": encode_run(config), "parameters": count_parameters(nets)}
+
+
+def train_run(
+    config: RunConfig | None,
+    *,
+    data_dir: str | os.PathLike[str],
+    run_dir: str | os.PathLike[str],
+    resume: bool = False,
+    overwrite: bool = False,
+    init_from: str | os.PathLike[str] | None = None,
+    progress: ProgressFactory = no_progress,
+) -> dict[str, Any]:
+    """Trains a recipe on a prepared dataset into a run folder, or goes on with one.
+
+    Args:
+        config: What to train; None takes the run folder's own config (with ``resume``).
+        data_dir: Folder of the prepared dataset.
+        run_dir: The run folder: ``config.json``, ``conditioning.json``, ``checkpoints/``,
+            ``log.jsonl``, ``tensorboard/``, ``samples/``.
+        resume: Go on from the newest checkpoint of a run folder that exists.
+        overwrite: Empty a run folder that exists.
+        init_from: Another run folder whose weights this one starts from.
+        progress: Shows the progress.
+
+    Returns:
+        ``run_dir``, ``steps``, ``examples``, ``parameters`` and the last logged ``terms``.
+
+    Raises:
+        FaceganError: See ``Trainer.fit``; or the folder, config or dataset does not fit.
+    """
+    # First of all: with several workers, TensorFlow wants its cluster before any other work.
+    from facegan.training import devices, trainer
+    from facegan.training.checkpoint import load_weights
+
+    strategy = devices.make_strategy(config.train.replicas if config else None)
+    chief = devices.worker_index() == 0
+    run_dir = pathlib.Path(run_dir)
+    config = _open_run_dir(run_dir, config, resume, overwrite, write=chief)
+    if init_from is not None and _recorded_kind(init_from) != config.kind:
+        raise CheckpointError(
+            f"{init_from} is a {_recorded_kind(init_from)!r} run and cannot start a "
+            f"{config.kind!r} run."
+        )
+    dataset_dir = find_dataset(data_dir)
+    records = read_records(dataset_dir, "train")
+    examples = count_records(records)
+    if chief:
+        write_conditioning(run_dir, config.conditioning, read_geometry(dataset_dir))
+    make_example = make_example_maker(config.conditioning)
+    steps_per_epoch = max(examples // config.data.batch_size, 1)
+    session = trainer.Trainer(
+        make_recipe(config),
+        config.train,
+        strategy=strategy,
+        run_dir=run_dir,
+        steps_per_epoch=steps_per_epoch,
+    )
+    resumed = session.restore() if resume else False
+    if init_from is not None and not resumed:
+        load_weights(pathlib.Path(init_from) / "checkpoints", session.state)
+    terms: Mapping[str, float] = {}
+    if session.step < config.train.steps:
+        batches = make_pipeline(
+            records,
+            make_example,
+            config.data,
+            seed=config.train.seed,
+            start_step=session.step,
+            shard_index=devices.worker_index(),
+            num_shards=devices.worker_count(),
+        )
+        preview = _preview_batch(dataset_dir, make_example, config.data)
+        with progress("Train") as callback:
+            terms = session.fit(batches, preview_batch=preview, progress=callback)
+    return {
+        "run_dir": str(run_dir),
+        "steps": session.step,
+        "examples": examples,
+        "parameters": trainer.count_parameters(session.state.nets),
+        "terms": dict(terms),
+    }
+
+
+def make_example_maker(conditioning: ConditioningConfig) -> ExampleMaker:
+    """What turns a dataset's records into the examples of a conditioning."""
+    return _EXAMPLE_MAKERS[type(conditioning)](conditioning)
+
+
+def read_run(run_dir: str | os.PathLike[str]) -> RunConfig:
+    """The config of an existing run folder.
+
+    Raises:
+        CheckpointError: The folder is no run folder.
+    """
+    path = pathlib.Path(run_dir) / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{run_dir} is no run folder: it has no config.json.")
+    return decode_run(config_lib.read_json(path))
+
+
+def read_geometry(dataset_dir: pathlib.Path) -> dict[str, Any] | None:
+    """The face geometry that a dataset of one person carries, None for other datasets."""
+    path = dataset_dir / "geometry.json"
+    return config_lib.read_json(path) if path.is_file() else None
+
+
+def write_conditioning(
+    run_dir: pathlib.Path, conditioning: ConditioningConfig, geometry: dict[str, Any] | None
+) -> None:
+    """Keeps in the run folder what a bundle has to know about its inputs."""
+    config_lib.write_json(
+        run_dir / "conditioning.json",
+        {"conditioning": encode_conditioning(conditioning), "geometry": geometry},
+    )
+
+
+def _recipe_module(kind: Any) -> Any:
+    stems = [module.name for module in pkgutil.iter_modules(recipes.__path__)]
+    if kind not in stems:
+        raise config_lib.unknown_name("kind", kind, stems, what="value")
+    return importlib.import_module(f"{recipes.__name__}.{kind}")
+
+
+def _recorded_kind(run_dir: str | os.PathLike[str]) -> str:
+    return read_run(run_dir).kind
+
+
+def _open_run_dir(
+    run_dir: pathlib.Path, config: RunConfig | None, resume: bool, overwrite: bool, *, write: bool
+) -> RunConfig:
+    """Checks the folder against what is asked for; returns the settled config."""
+    from facegan.training.trainer import settle
+
+    if config is not None:
+        config = dataclasses.replace(config, train=settle(config.train))
+    occupied = run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir()))
+    # Other workers of a cluster find the folder as the first one has left it.
+    if occupied and write and not (resume or overwrite):
+        raise ConfigError(
+            f"The run folder {run_dir} is not empty. Add --resume to go on with it, --overwrite "
+            "to empty it, or name another."
+        )
+    if resume and (run_dir / "config.json").is_file():
+        stored = read_run(run_dir)
+        if config is not None and encode_run(stored) != encode_run(config):
+            changed = ", ".join(_differences(encode_run(stored), encode_run(config)))
+            raise ConfigError(
+                f"{run_dir} was started with another config (differing: {changed}). Resume "
+                "without --preset, --config and --set, or start anew with --overwrite."
+            )
+        return stored
+    if config is None:
+        raise ConfigError(f"{run_dir} holds no run to resume; name a --preset or --config.")
+    if write:
+        try:
+            if overwrite and run_dir.exists():
+                shutil.rmtree(run_dir)
+            run_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot use the run folder {run_dir}: {error.strerror or error}."
+            ) from error
+        config_lib.write_json(run_dir / "config.json", encode_run(config))
+    return config
+
+
+def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        names = [*old, *(key for key in new if key not in old)]
+        return [
+            found
+            for name in names
+            for found in _differences(
+                old.get(name), new.get(name), f"{where}.{name}" if where else name
+            )
+        ]
+    return [] if old == new else [where]
+
+
+def _preview_batch(
+    dataset_dir: pathlib.Path, make_example: ExampleMaker, data: PipelineConfig
+) -> dict[str, Any]:
+    """A few pairs, held-out ones where the dataset has them, spread over the clip."""
+    try:
+        records = read_records(dataset_dir, "test")
+    except DataError:
+        records = read_records(dataset_dir, "train")
+    stride = max(count_records(records) // _PREVIEW_EXAMPLES, 1)
+    records = records.shard(stride, 0).take(_PREVIEW_EXAMPLES)
+    data = dataclasses.replace(data, batch_size=_PREVIEW_EXAMPLES)
+    batches = make_pipeline(records, make_example, data, training=False)
+    return next(iter(batches.as_numpy_iterator()))
