@@ -1,0 +1,29 @@
+"""All model architectures. Importing this package registers every one with Keras."""
+
+import importlib
+
+import keras
+
+from facegan.config import unknown_name
+
+# File of this package -> the models it defines.
+MODELS: dict[str, tuple[str, ...]] = {
+    "pix2pix": ("UNetGenerator", "PatchDiscriminator", "BlockGenerator", "BlockDiscriminator"),
+    "perceptual": ("VGG19Features",),
+}
+
+for _stem in MODELS:
+    importlib.import_module(f"{__name__}.{_stem}")
+
+
+def find_model(name: str) -> type[keras.Model]:
+    """The model class of a name.
+
+    Raises:
+        ConfigError: No model has that name; the message tells the nearest one.
+    """
+    for stem, names in MODELS.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{stem}"), name)
+    known = [n for names in MODELS.values() for n in names]
+    raise unknown_name("model", name, known, what="value")

@@ -1,0 +1,186 @@
+"""A fixed image network whose features measure how alike two images look.
+
+The weights are not part of this library. They come from a file, from Keras' own download, or, where
+there are none, from a seeded random stand-in: random convolutions still compare edges and textures
+over growing neighbourhoods, but know nothing of what pictures show.
+
+Reference: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
+Recognition", ICLR 2015, table 1, column E.
+"""
+
+import dataclasses
+import os
+from typing import Any, ClassVar, Literal
+
+import keras
+import numpy as np
+from keras import ops
+
+from facegan.config import decode, encode, unknown_name
+from facegan.errors import CheckpointError
+from facegan.layers.convolution import PaddedConv2D
+from facegan.layers.shapes import require_images
+
+# Block -> (convolutions, channels), table 1 of the paper.
+_BLOCKS = {1: (2, 64), 2: (2, 128), 3: (4, 256), 4: (4, 512), 5: (4, 512)}
+_CONVS = tuple(f"{b}_{i}" for b, (count, _) in _BLOCKS.items() for i in range(1, count + 1))
+
+# Weights of relu1_1 ... relu5_1 in Wang et al. 2018 (pix2pixHD) and after it in SPADE.
+PYRAMID_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
+
+# Mean per channel (blue, green, red, in 0 ... 255) of the weights that Keras distributes.
+_CAFFE_MEAN = (103.939, 116.779, 123.68)
+# Mean and standard deviation per channel (red, green, blue, in 0 ... 1) of torchvision's weights.
+_TORCHVISION_MEAN = (0.485, 0.456, 0.406)
+_TORCHVISION_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class VGG19FeaturesConfig:
+    """Settings of ``VGG19Features``."""
+
+    KIND: ClassVar[str] = "vgg19_features"
+
+    # "relu3_1": the third block's first convolution after its ReLU; "conv3_1": before it.
+    layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+    # What the weights expect: Keras' own are "caffe"; "none" feeds [-1, 1] as SPADE's code does.
+    preprocessing: Literal["caffe", "torchvision", "none"] = "caffe"
+
+    def __post_init__(self) -> None:
+        allowed = [kind + conv for kind in ("relu", "conv") for conv in _CONVS]
+        for name in self.layers:
+            if name not in allowed:
+                raise unknown_name("layers", name, allowed, what="value")
+        if not self.layers:
+            raise unknown_name("layers", self.layers, allowed, what="value")
+
+
+@keras.saving.register_keras_serializable(package="facegan")
+class VGG19Features(keras.Model):
+    """Gives feature maps of VGG19, frozen.
+
+    Call input: {"image": [B, H, W, 3] float in [-1, 1], RGB}.
+    Call output: tuple of maps in the order of ``config.layers``.
+    """
+
+    def __init__(self, config: VGG19FeaturesConfig, **kwargs: Any):
+        super().__init__(**{"name": "vgg19_features", **kwargs})
+        self.config = config
+        self.trainable = False
+        last = max(_CONVS.index(name[4:]) for name in config.layers)
+        self.convs = [
+            PaddedConv2D(
+                _BLOCKS[int(conv[0])][1],
+                3,
+                padding=1,
+                kernel_initializer="he_normal",
+                name=f"conv{conv}",
+                dtype=self.dtype_policy,
+                trainable=False,
+            )
+            for conv in _CONVS[: last + 1]
+        ]
+
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Shapes of the call's inputs without the batch axis; height and width are free."""
+        return {"image": (None, None, 3)}
+
+    def build(self, input_shape: Any) -> None:
+        require_images("VGG19Features", input_shape, "image", 3)
+        shape = (None, None, None, 3)
+        for conv in self.convs:
+            conv.build(shape)
+            shape = conv.compute_output_shape(shape)
+
+    def call(self, inputs: Any, training: bool = False, seed: Any = None) -> tuple[Any, ...]:
+        require_images("VGG19Features", inputs, "image", 3)
+        x = ops.cast(self._preprocess(inputs["image"]), self.compute_dtype)
+        maps = {}
+        for conv in self.convs:
+            name = conv.name[4:]
+            if name[2:] == "1" and name != "1_1":
+                x = ops.max_pool(x, 2, 2, data_format="channels_last")
+            maps[f"conv{name}"] = conv(x)
+            maps[f"relu{name}"] = x = ops.relu(maps[f"conv{name}"])
+        return tuple(maps[name] for name in self.config.layers)
+
+    def _preprocess(self, images: Any) -> Any:
+        if self.config.preprocessing == "none":
+            return images
+        images = (ops.cast(images, "float32") + 1) * 0.5
+        if self.config.preprocessing == "caffe":
+            return ops.flip(images, axis=-1) * 255.0 - np.asarray(_CAFFE_MEAN, np.float32)
+        mean = np.asarray(_TORCHVISION_MEAN, np.float32)
+        return (images - mean) / np.asarray(_TORCHVISION_STD, np.float32)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "config": encode(self.config)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "VGG19Features":
+        config = dict(config)
+        return cls(decode(VGG19FeaturesConfig, config.pop("config")), **config)
+
+
+def load_vgg19(
+    path: str | os.PathLike[str], config: VGG19FeaturesConfig | None = None, **kwargs: Any
+) -> VGG19Features:
+    """Makes ``VGG19Features`` with the weights of a file.
+
+    Args:
+        path: ``vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5`` as Keras distributes it, or
+            weights saved from ``keras.applications.VGG19(include_top=False)``.
+        config: Which maps.
+        **kwargs: To the model (name, dtype).
+
+    Raises:
+        CheckpointError: The file cannot be read as such.
+    """
+    return _copy_keras_vgg19(os.fspath(path), config, kwargs)
+
+
+def download_vgg19(config: VGG19FeaturesConfig | None = None, **kwargs: Any) -> VGG19Features:
+    """Makes ``VGG19Features`` with Keras' ImageNet weights, downloaded once into Keras' cache.
+
+    Raises:
+        CheckpointError: They cannot be downloaded or read.
+    """
+    return _copy_keras_vgg19("imagenet", config, kwargs)
+
+
+def _copy_keras_vgg19(
+    weights: str, config: VGG19FeaturesConfig | None, kwargs: dict[str, Any]
+) -> VGG19Features:
+    try:
+        source = keras.applications.VGG19(include_top=False, weights=weights)
+    except Exception as error:  # Keras passes on whatever its HDF5 reader or the download raises.
+        raise CheckpointError(
+            f"Cannot read VGG19 weights from {weights}: {error}. It takes the HDF5 file without "
+            "the top that Keras distributes for keras.applications.VGG19."
+        ) from error
+    model = VGG19Features(config or VGG19FeaturesConfig(), **kwargs)
+    model.build({"image": (None, None, None, 3)})
+    for conv in model.convs:
+        layer = source.get_layer(f"block{conv.name[4]}_conv{conv.name[6:]}")
+        conv.set_weights(layer.get_weights())
+    return model
+
+
+def random_stand_in(
+    seed: int, config: VGG19FeaturesConfig | None = None, **kwargs: Any
+) -> VGG19Features:
+    """Makes ``VGG19Features`` with random weights that follow from a seed.
+
+    It stands in where no trained weights are at hand: He's scaling keeps every map at about the
+    size of the one before, so the loss weighs the layers alike. It sees [-1, 1] directly.
+    """
+    if config is None:
+        config = VGG19FeaturesConfig(preprocessing="none")
+    model = VGG19Features(config, **kwargs)
+    model.build({"image": (None, None, None, 3)})
+    rng = np.random.default_rng(seed)
+    for conv in model.convs:
+        shape = tuple(conv.kernel.shape)
+        scale = np.sqrt(2 / np.prod(shape[:3]))
+        conv.kernel.assign(scale * rng.standard_normal(shape, dtype=np.float32))
+    return model

@@ -1,0 +1,170 @@
+"""Every layer and net of the library at toy size; each file beside this one checks one property.
+
+A new layer or net needs one entry here and nothing else. ``test_cases.py`` fails for a registered
+class without an entry.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import pytest
+
+from facegan.layers.convolution import NearestUpConv2D, PaddedConv2D, UpConv2D
+from facegan.layers.normalization import make_norm
+from facegan.layers.randomness import SeededDropout
+from facegan.layers.resize import BilinearUpsample
+from facegan.models import perceptual, pix2pix
+
+# Batch size 2 everywhere, so that two replicas get one example each.
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """One layer or net to check.
+
+    Attributes:
+        name: Identifier of the test.
+        make: Makes a fresh one; takes ``dtype`` and ``name``.
+        inputs: Shape [B, ...] of the input, or shapes by name for a dict. Not square where the
+            class allows it, so that a swap of height and width shows.
+        random: Whether training draws random numbers, and so needs a seed.
+        couples_examples: Whether training mixes the examples of a batch (batch norm), so that two
+            replicas do not equal one.
+        tolerance: Largest difference between two ways to compute the same float32 outputs, relative
+            to the largest output.
+    """
+
+    name: str
+    make: Callable[..., keras.layers.Layer]
+    inputs: Shape | dict[str, Shape]
+    random: bool = False
+    couples_examples: bool = False
+    tolerance: float = 1e-5
+
+
+def _made(cls: type, *args: Any, **values: Any) -> Callable[..., keras.layers.Layer]:
+    return lambda **kwargs: cls(*args, **values, **kwargs)
+
+
+CASES = [
+    Case(
+        name="padded_conv_4x4_stride_2",
+        make=_made(PaddedConv2D, 3, 4, strides=2, padding=1),
+        inputs=(2, 8, 6, 2),
+    ),
+    Case(
+        name="padded_conv_3x3_stride_2",
+        make=_made(PaddedConv2D, 3, 3, strides=2, padding=1, use_bias=False),
+        inputs=(2, 8, 7, 2),
+    ),
+    Case(
+        name="padded_conv_4x4_stride_1",
+        make=_made(PaddedConv2D, 3, 4, padding=1),
+        inputs=(2, 6, 5, 2),
+    ),
+    Case(name="up_conv", make=_made(UpConv2D, 3), inputs=(2, 4, 3, 2)),
+    Case(name="nearest_up_conv", make=_made(NearestUpConv2D, 3), inputs=(2, 4, 3, 2)),
+    Case(
+        name="nearest_up_conv_plain",
+        make=_made(NearestUpConv2D, 3, composed=False),
+        inputs=(2, 4, 3, 2),
+    ),
+    Case(
+        name="batch_norm",
+        make=_made(make_norm, "batch"),
+        inputs=(2, 4, 3, 5),
+        couples_examples=True,
+    ),
+    Case(name="instance_norm", make=_made(make_norm, "instance"), inputs=(2, 4, 3, 5)),
+    Case(
+        name="instance_norm_affine",
+        make=_made(make_norm, "instance", affine=True),
+        inputs=(2, 4, 3, 5),
+    ),
+    Case(name="seeded_dropout", make=_made(SeededDropout, 0.5), inputs=(2, 4, 3, 5), random=True),
+    Case(name="bilinear_upsample", make=_made(BilinearUpsample), inputs=(2, 4, 3, 2)),
+    Case(
+        name="conv_block",
+        make=_made(pix2pix.ConvBlock, 3, dropout=0.3),
+        inputs=(2, 6, 5, 2),
+        random=True,
+        couples_examples=True,
+    ),
+    Case(
+        name="unet_batch",
+        make=_made(
+            pix2pix.UNetGenerator,
+            pix2pix.UNetConfig(image_size=64, base_width=2, max_width=4, in_channels=2),
+        ),
+        inputs={"condition": (2, 64, 64, 2)},
+        random=True,
+        couples_examples=True,
+    ),
+    Case(
+        name="unet_instance_nearest_shallow",
+        make=_made(
+            pix2pix.UNetGenerator,
+            pix2pix.UNetConfig(
+                image_size=16, base_width=4, depth=3, norm="instance", upsample="nearest"
+            ),
+        ),
+        inputs={"condition": (2, 16, 24, 3)},
+    ),
+    Case(
+        name="patch_discriminator_batch",
+        make=_made(
+            pix2pix.PatchDiscriminator,
+            pix2pix.PatchDiscriminatorConfig(image_size=32, base_width=4, num_layers=2),
+        ),
+        inputs={"condition": (2, 16, 24, 3), "image": (2, 16, 24, 3)},
+        couples_examples=True,
+    ),
+    Case(
+        name="patch_discriminator_instance",
+        make=_made(
+            pix2pix.PatchDiscriminator,
+            pix2pix.PatchDiscriminatorConfig(
+                image_size=32, condition_channels=2, base_width=4, num_layers=2, norm="instance"
+            ),
+        ),
+        inputs={"condition": (2, 16, 24, 2), "image": (2, 16, 24, 3)},
+    ),
+    Case(
+        name="block_generator",
+        make=_made(
+            pix2pix.BlockGenerator,
+            pix2pix.BlockGeneratorConfig(image_size=16, base_width=3, num_blocks=2),
+        ),
+        inputs={"condition": (2, 8, 12, 3)},
+        random=True,
+        couples_examples=True,
+    ),
+    Case(
+        name="block_discriminator",
+        make=_made(
+            pix2pix.BlockDiscriminator,
+            pix2pix.BlockDiscriminatorConfig(
+                image_size=16, base_width=2, num_blocks=2, dropout=0.2
+            ),
+        ),
+        inputs={"condition": (2, 8, 12, 3), "image": (2, 8, 12, 3)},
+        random=True,
+        couples_examples=True,
+    ),
+    Case(
+        name="vgg19_features",
+        make=_made(
+            perceptual.VGG19Features,
+            perceptual.VGG19FeaturesConfig(layers=("conv1_1", "relu2_1"), preprocessing="none"),
+        ),
+        inputs={"image": (2, 8, 12, 3)},
+    ),
+]
+
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+each_random_case = pytest.mark.parametrize(
+    "case", [case for case in CASES if case.random], ids=lambda case: case.name
+)

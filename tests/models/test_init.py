@@ -1,0 +1,31 @@
+import keras
+import pytest
+
+from facegan import models
+from facegan.errors import ConfigError
+
+
+def test_every_listed_model_is_registered_with_keras():
+    for stem, names in models.MODELS.items():
+        for name in names:
+            cls = models.find_model(name)
+            assert cls.__module__ == f"facegan.models.{stem}"
+            assert keras.saving.get_registered_object(f"facegan>{name}") is cls
+
+
+def test_every_model_of_a_file_is_listed():
+    for stem, names in models.MODELS.items():
+        module = getattr(models, stem)
+        defined = {
+            name
+            for name, value in vars(module).items()
+            if isinstance(value, type)
+            and issubclass(value, keras.Model)
+            and value.__module__ == module.__name__
+        }
+        assert defined == set(names)
+
+
+def test_an_unknown_name_gets_the_nearest():
+    with pytest.raises(ConfigError, match="Did you mean 'UNetGenerator'"):
+        models.find_model("UnetGenerator")
