@@ -46,6 +46,8 @@ def build_dataset(
         FaceganError: A video, a setting or the folder cannot be used.
     """
     check_data_dir(data_dir, resume or overwrite)
+    for video in videos:
+        probe_clip(video)  # all of them, before the first is searched for minutes
     return build_user_video(
         videos, config, data_dir, work_dir=work_dir, overwrite=overwrite, progress=progress
     )

@@ -18,11 +18,12 @@ from facegan.errors import ConfigError
 from facegan.image import make_grid, write_image
 from facegan.jobs.vid2vid import Vid2VidConfig, vid2vid
 from facegan.progress import ProgressFactory, no_progress
-from facegan.samples import write_sample_clip
+from facegan.samples import SampleName, write_sample_clip
 from facegan.video.reader import VideoReader, count_frames
 from facegan.video.writer import write_gif
 
-_STYLE, _CONTENT = "hopper", "collins"
+_STYLE: SampleName = "hopper"
+_CONTENT: SampleName = "collins"
 _SHEET_COLUMNS = 8
 _GIF_FPS = 12.5
 _RESULTS = ("output", "side_by_side", "gif", "contact_sheet", "bundle")
@@ -80,7 +81,7 @@ def demo(
     if record.get("result") and all(os.path.exists(record["result"][name]) for name in _RESULTS):
         return record["result"]
     with progress("Animate portraits") as callback:
-        clips = {_STYLE: plan["style"], _CONTENT: plan["content"]}
+        clips: dict[SampleName, str] = {_STYLE: plan["style"], _CONTENT: plan["content"]}
         for done, (name, path) in enumerate(clips.items()):
             callback(done, len(clips), "clip")
             # A clip gets its name when it is whole.

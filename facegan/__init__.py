@@ -1,0 +1,68 @@
+"""Turns face videos into other face videos.
+
+Every name below is loaded when it is first used, so that ``import facegan`` costs milliseconds
+and TensorFlow is only paid for by what needs it.
+
+Example:
+    >>> import facegan
+    >>> facegan.__version__
+    '0.1.0'
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Public name -> the module that defines it.
+_EXPORTS = {
+    "BundleError": "facegan.errors",
+    "CheckpointError": "facegan.errors",
+    "ConfigError": "facegan.errors",
+    "DataError": "facegan.errors",
+    "FaceganError": "facegan.errors",
+    "VideoError": "facegan.errors",
+    "ClipInfo": "facegan.video.frames",
+    "Frame": "facegan.video.frames",
+    "VideoReader": "facegan.video.reader",
+    "VideoWriter": "facegan.video.writer",
+    "probe_clip": "facegan.video.reader",
+    "Conditioner": "facegan.face.conditioning",
+    "ConditioningConfig": "facegan.face.conditioning",
+    "DetectorConfig": "facegan.face.landmarks",
+    "Face": "facegan.face.landmarks",
+    "FaceGeometry": "facegan.face.retarget",
+    "FaceTracker": "facegan.face.tracking",
+    "RetargetConfig": "facegan.face.retarget",
+    "Retargeter": "facegan.face.retarget",
+    "TrackerConfig": "facegan.face.tracking",
+    "fit_geometry": "facegan.face.retarget",
+    "make_detector": "facegan.face.landmarks",
+    "sample_portrait": "facegan.samples",
+    "write_sample_clip": "facegan.samples",
+    "RenderConfig": "facegan.render.pipeline",
+    "load_engine": "facegan.render.engine",
+    "render_video": "facegan.render.pipeline",
+    "RunConfig": "facegan.jobs.run",
+    "Vid2VidConfig": "facegan.jobs.vid2vid",
+    "export_run": "facegan.jobs.export",
+    "list_presets": "facegan.jobs.run",
+    "load_config": "facegan.jobs.run",
+    "train_run": "facegan.jobs.run",
+    "vid2vid": "facegan.jobs.vid2vid",
+}
+
+__all__ = ["__version__", *_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    module = _EXPORTS.get(name)
+    if module is None:
+        raise AttributeError(f"module 'facegan' has no attribute {name!r}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXPORTS})
