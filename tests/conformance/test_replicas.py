@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from facegan.training.devices import make_strategy
 from tests.conformance.cases import each_case
 from tests.conformance.harness import call, make_built, make_inputs, make_seed, scalar
 
@@ -21,7 +22,7 @@ def test_two_replicas_equal_one(case, two_cpus):
     training = not (case.couples_examples or case.random)
     loss, gradients = _gradients(make_built(case), inputs, training)
 
-    strategy = tf.distribute.MirroredStrategy(two_cpus)
+    strategy = make_strategy(len(two_cpus))
     with strategy.scope():
         layer = make_built(case)
     halves = [tf.nest.map_structure(lambda x, i=i: x[i : i + 1], inputs) for i in range(2)]
