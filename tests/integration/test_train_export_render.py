@@ -19,9 +19,8 @@ from facegan.video.reader import VideoReader, probe_clip
 
 @pytest.fixture(scope="module")
 def run(dataset, tmp_path_factory):
-    from tests.integration.conftest import TINY
-
     from facegan.jobs.run import load_config, override, with_size
+    from tests.integration.conftest import TINY
 
     config = override(with_size(load_config("pix2pix_tiny"), 32), TINY)
     run_dir = tmp_path_factory.mktemp("runs") / "run"

@@ -1,0 +1,61 @@
+import dataclasses
+
+import pytest
+
+from facegan.errors import ConfigError, VideoError
+from facegan.jobs.vid2vid import Vid2VidConfig, plan_vid2vid, run_config
+from facegan.samples import write_sample_clip
+
+# The job itself: tests/integration/test_train_export_render.py.
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "a.mp4"
+    write_sample_clip("collins", path, duration_s=0.4, size=128, fps=10)
+    return str(path)
+
+
+@pytest.fixture
+def config(clip, tmp_path):
+    return Vid2VidConfig(style=clip, content=clip, output=str(tmp_path / "out.mp4"))
+
+
+def test_the_plan_tells_what_would_be_done(config, tmp_path):
+    plan = plan_vid2vid(config)
+    assert plan["content"]["frames"] == 4
+    assert plan["content"]["audio"] is True
+    assert plan["work_dir"] == str(tmp_path / "out_work")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_reach_the_run(config):
+    run = run_config(dataclasses.replace(config, size=64, steps=9, overrides=("train.seed=4",)))
+    assert (run.conditioning.size, run.train.steps, run.train.seed) == (64, 9, 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"size": 100}, "power of two"), ({"steps": 0}, "steps"), ({"holdout": 1.0}, "holdout")],
+)
+def test_wrong_settings_are_refused(config, change, message):
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(config, **change)
+
+
+def test_wrong_files_are_refused(config, tmp_path):
+    with pytest.raises(VideoError):
+        plan_vid2vid(dataclasses.replace(config, style=str(tmp_path / "none.mp4")))
+    with pytest.raises((ConfigError, VideoError), match=r"\.txt"):
+        plan_vid2vid(dataclasses.replace(config, output=str(tmp_path / "out.txt")))
+    (tmp_path / "out.mp4").write_bytes(b"mine")
+    with pytest.raises(VideoError, match="out.mp4"):
+        plan_vid2vid(config)
+    assert (tmp_path / "out.mp4").read_bytes() == b"mine"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="work folder .* is a file"):
+        plan_vid2vid(
+            dataclasses.replace(
+                config, output=str(tmp_path / "b.mp4"), work_dir=str(tmp_path / "file")
+            )
+        )
