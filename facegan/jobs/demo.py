@@ -26,6 +26,7 @@ _STYLE: SampleName = "hopper"
 _CONTENT: SampleName = "collins"
 _SHEET_COLUMNS = 8
 _GIF_FPS = 12.5
+_GIF_WIDTH_PX = 320
 _RESULTS = ("output", "side_by_side", "gif", "contact_sheet", "bundle")
 
 
@@ -80,14 +81,7 @@ def demo(
     record = _claim_folder(plan, overwrite)
     if record.get("result") and all(os.path.exists(record["result"][name]) for name in _RESULTS):
         return record["result"]
-    with progress("Animate portraits") as callback:
-        clips: dict[SampleName, str] = {_STYLE: plan["style"], _CONTENT: plan["content"]}
-        for done, (name, path) in enumerate(clips.items()):
-            callback(done, len(clips), "clip")
-            # A clip gets its name when it is whole.
-            if not os.path.exists(path):
-                write_sample_clip(name, path, duration_s=config.duration_s, fps=config.fps)
-        callback(len(clips), len(clips), "clip")
+    _write_clips({_STYLE: plan["style"], _CONTENT: plan["content"]}, config, progress)
     result = vid2vid(
         Vid2VidConfig(
             style=plan["style"],
@@ -126,6 +120,20 @@ def plan_demo(output_dir: str | os.PathLike[str], config: DemoConfig) -> dict[st
     }
     paths = {key: os.path.join(output_dir, name) for key, name in names.items()}
     return {**paths, "config": config_lib.encode(config)}
+
+
+def _write_clips(
+    paths: dict[SampleName, str], config: DemoConfig, progress: ProgressFactory
+) -> None:
+    # A clip gets its name when it is whole, so one that is there need not be made again.
+    missing = {name: path for name, path in paths.items() if not os.path.exists(path)}
+    if not missing:
+        return
+    with progress("Animate portraits") as callback:
+        callback(0, len(missing), "clip")
+        for done, (name, path) in enumerate(missing.items(), 1):
+            write_sample_clip(name, path, duration_s=config.duration_s, fps=config.fps)
+            callback(done, len(missing), "clip")
 
 
 def _claim_folder(plan: dict[str, Any], overwrite: bool) -> dict[str, Any]:
@@ -188,4 +196,5 @@ def _write_gif(video: str, path: str) -> None:
                 if frame.index % step == 0:
                     yield frame.image
 
-        write_gif(path, images(), float(reader.info.frame_rate) / step, overwrite=True)
+        fps = float(reader.info.frame_rate) / step
+        write_gif(path, images(), fps, max_width_px=_GIF_WIDTH_PX, overwrite=True)
