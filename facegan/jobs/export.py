@@ -48,6 +48,8 @@ def export_run(
     source = session.state.ema_nets.get(serving.net) or session.state.nets[serving.net]
     for target, value in zip(net.variables, source.variables, strict=True):
         target.assign(value)
+    if serving.simplify is not None:
+        net = serving.simplify(net)
     record = config_lib.read_json(run_dir / "conditioning.json")
     manifest = export_bundle(
         output,

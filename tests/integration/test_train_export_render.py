@@ -7,13 +7,15 @@ import pytest
 
 from facegan.bundle import read_manifest
 from facegan.errors import BundleError, CheckpointError, ConfigError, VideoError
+from facegan.image import to_float, to_uint8
 from facegan.jobs.evaluate import evaluate_holdout, identity_to_person
 from facegan.jobs.export import export_run, plan_export
 from facegan.jobs.render import render_job
-from facegan.jobs.run import encode_run, read_run, train_run
+from facegan.jobs.run import encode_run, make_recipe, read_run, train_run
 from facegan.jobs.vid2vid import Vid2VidConfig, vid2vid
 from facegan.render.engine import load_engine
 from facegan.training.metrics_log import read_log
+from facegan.training.trainer import Trainer, settle
 from facegan.video.reader import VideoReader, probe_clip
 
 
@@ -100,6 +102,20 @@ def test_the_bundle_is_the_averaged_generator(bundle, run):
     assert plan_export(run[1])["step"] == 6
     with pytest.raises(ConfigError, match="no checkpoint of step 5"):
         plan_export(run[1], 5)
+
+
+def test_batch_norm_is_folded_at_export(dataset, tiny_run, tmp_path):
+    config = tiny_run('recipe.generator.norm="batch"', "train.steps=2", "recipe.ema=null")
+    train_run(config, data_dir=dataset["dataset_dir"], run_dir=tmp_path / "run")
+    export_run(tmp_path / "run", tmp_path / "bundle")
+    trainer = Trainer(make_recipe(config), settle(config.train), run_dir=tmp_path / "run")
+    assert trainer.restore()
+    condition = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    generator = trainer.state.nets["generator"]
+    wanted = to_uint8(np.asarray(generator({"condition": to_float(condition)}, training=False)))
+    engine = load_engine(tmp_path / "bundle", "tensorflow")
+    found = engine.generate({"condition": condition})
+    assert np.abs(found.astype(int) - wanted).max() <= 1
 
 
 def test_the_bundle_renders_every_frame_with_its_sound(bundle, clips, tmp_path):

@@ -36,6 +36,7 @@ from facegan.models.pix2pix import (
     PatchDiscriminatorConfig,
     UNetConfig,
     UNetGenerator,
+    fold_batch_norm,
 )
 from facegan.training.ema import EmaConfig
 from facegan.training.optimizers import AdamConfig
@@ -169,7 +170,12 @@ class Recipe:
             net="generator",
             inputs=(TensorSpec(name="condition", shape=(None, size, size, channels)),),
             outputs=(TensorSpec(name="image", shape=(None, size, size, 3)),),
+            simplify=fold_batch_norm if self._has_batch_norm() else None,
         )
+
+    def _has_batch_norm(self) -> bool:
+        generator = self.config.generator
+        return isinstance(generator, UNetConfig) and generator.norm == "batch"
 
     def _discriminator_loss(self, real_out: Any, fake_out: Any) -> tuple[Any, dict[str, Any]]:
         loss = self._losses.discriminator(real_out["logits"], fake_out["logits"])
