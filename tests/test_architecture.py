@@ -159,10 +159,9 @@ def relative(path):
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=relative)
+# facegan/__init__.py names every level, lazily, and so stands above them.
+@pytest.mark.parametrize("path", [p for p in SOURCES if module_name(p) != "facegan"], ids=relative)
 def test_imports_go_down_the_levels(path):
-    if path == ROOT / "facegan/__init__.py":
-        pytest.skip("it names every level, lazily")
     importer = module_name(path)
     own = group_of(importer)
     wrong = []

@@ -67,7 +67,7 @@ class TrainConfig:
             raise ConfigError(f"train.seed must be in [0, 2**31), got {self.seed}.")
 
 
-class Interrupted(FaceganError):  # noqa: N818 - an ending, not a fault
+class Interrupted(FaceganError):
     """Training was asked to stop; a checkpoint of the last finished step stands."""
 
 
