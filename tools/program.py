@@ -115,7 +115,7 @@ def _run(main: Callable[[], Mapping[str, Any]], name: str, write: Callable[[str]
         if isinstance(error, SystemExit):
             raise
         if _is_stopped_training(error):
-            _say(name, f"{str(error).partition(';')[0]}. {_how_to_go_on()}")
+            _say(name, f"{error} {_how_to_go_on()}")
             return 130
         if FLAGS.debug:
             traceback.print_exc()

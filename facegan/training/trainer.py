@@ -201,8 +201,7 @@ class Trainer:
                         saved_at, saved_s = step, time.monotonic()
                     if stop.asked and step < end:
                         raise Interrupted(
-                            f"Stopped at step {step} of {end}; the same command with --resume "
-                            "goes on from there."
+                            f"Stopped at step {step} of {end}, which is kept as a checkpoint."
                         )
         finally:
             if log:

@@ -50,7 +50,7 @@ def main():
         return {{"a": 1 / 0}}
     if action == "stopped":
         from facegan.training.trainer import Interrupted
-        raise Interrupted("Stopped at step 3 of 8; --resume goes on.")
+        raise Interrupted("Stopped at step 3 of 8, which is kept as a checkpoint.")
     if action == "wait":
         sys.stderr.write("waiting\\n")
         sys.stderr.flush()
@@ -193,7 +193,10 @@ def test_an_interrupted_tool_says_how_to_go_on(start, number, code):
 def test_stopped_training_says_how_to_go_on_with_this_tool(call):
     code, out, err = call("--action=stopped")
     assert (code, out) == (130, "")
-    assert err == ("toy: Stopped at step 3 of 8. Run the same command again to go on from here.\n")
+    assert err == (
+        "toy: Stopped at step 3 of 8, which is kept as a checkpoint. "
+        "Run the same command again to go on from here.\n"
+    )
 
 
 def test_a_reader_that_goes_away_is_no_error(start):

@@ -128,7 +128,7 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint(tmp_path):
     trainer = Trainer(ToyRecipe(), config(steps=100_000), run_dir=tmp_path)
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
-    with pytest.raises(Interrupted, match="--resume"):
+    with pytest.raises(Interrupted, match="kept as a checkpoint"):
         trainer.fit(batches())
     again = Trainer(ToyRecipe(), config(steps=100_000), run_dir=tmp_path)
     assert again.restore()
