@@ -10,14 +10,17 @@ import time
 from typing import Any, ClassVar
 
 from facegan import config as config_lib
-from facegan.errors import ConfigError
-from facegan.face.landmarks import DetectorConfig
+from facegan.errors import ConfigError, DataError, VideoError
+from facegan.face.landmarks import DetectorConfig, make_detector
 from facegan.progress import ProgressFactory, no_progress
 from facegan.render.workspace import identify_file
 from facegan.video.output import check_output, container_format
-from facegan.video.reader import probe_clip
+from facegan.video.reader import VideoReader, count_frames, probe_clip
 
 DEFAULT_PRESET = "pix2pix_tiny"
+
+# The renderer's tracker looks for new faces as often.
+_LOOK_EVERY = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,6 +103,7 @@ def vid2vid(
     """
     start_s = time.monotonic()
     plan_vid2vid(config, overwrite=overwrite)
+    _check_content(config)
     # TensorFlow is not imported before the input is known to be good.
     from facegan.datasets.user_video.user_video_dataset_builder import (
         UserVideoConfig,
@@ -211,6 +215,25 @@ def run_config(config: Vid2VidConfig) -> Any:
     if config.steps is not None:
         assignments.append(f"train.steps={config.steps}")
     return override(run, assignments) if assignments else run
+
+
+def _check_content(config: Vid2VidConfig) -> None:
+    """Refuses a content video that could not be rendered, before anything is learnt for it."""
+    declared, found = probe_clip(config.content).num_frames, count_frames(config.content)
+    if declared is not None and found < declared:
+        raise VideoError(
+            f"{config.content} is truncated or damaged: it declares {declared} frames and holds "
+            f"{found}. Get a whole copy."
+        )
+    detector = make_detector(config.detector)
+    with VideoReader(config.content) as reader:
+        for frame in reader:
+            if frame.index % _LOOK_EVERY == 0 and detector.detect(frame.image):
+                return
+    raise DataError(
+        f"No face is found in {config.content}. Use a video in which a face is seen from the "
+        "front, at least 40 pixels wide."
+    )
 
 
 def _claim_work_folder(config: Vid2VidConfig) -> None:

@@ -114,9 +114,7 @@ def restore_latest(
     candidates = list_checkpoints(folder)
     for info in reversed(candidates):
         try:
-            _check_files(info)
-            _check_match(info, state, recipe)
-            _tensor_bundle(state).read(str(info.path / "state")).assert_consumed()
+            _load(info, state, recipe)
         except CheckpointMismatchError:
             raise
         except _UNREADABLE as error:
@@ -150,15 +148,11 @@ def restore_step(
         )
     info = known[step]
     try:
-        _check_files(info)
-        _check_match(info, state, recipe)
-        _tensor_bundle(state).read(str(info.path / "state")).assert_consumed()
+        _load(info, state, recipe)
     except CheckpointMismatchError:
         raise
     except _UNREADABLE as error:
-        raise CheckpointError(
-            f"The checkpoint {info.path} is damaged: {_first_line(error)}."
-        ) from error
+        raise _damaged(info, error) from error
     return info
 
 
@@ -190,9 +184,7 @@ def load_weights(folder: str | os.PathLike[str], state: TrainState) -> Checkpoin
     except CheckpointMismatchError:
         raise
     except _UNREADABLE as error:
-        raise CheckpointError(
-            f"The checkpoint {info.path} is damaged: {_first_line(error)}."
-        ) from error
+        raise _damaged(info, error) from error
     return info
 
 
@@ -210,6 +202,16 @@ def _tensor_bundle(state: TrainState) -> tf.train.Checkpoint:
     # Every variable by name: tracking the objects instead would miss seed generators and depend
     # on attribute names inside Keras.
     return tf.train.Checkpoint(**state.named_variables())
+
+
+def _load(info: CheckpointInfo, state: TrainState, recipe: str) -> None:
+    _check_files(info)
+    _check_match(info, state, recipe)
+    _tensor_bundle(state).read(str(info.path / "state")).assert_consumed()
+
+
+def _damaged(info: CheckpointInfo, error: BaseException) -> CheckpointError:
+    return CheckpointError(f"The checkpoint {info.path} is damaged: {_first_line(error)}.")
 
 
 def _check_files(info: CheckpointInfo) -> None:

@@ -1,10 +1,13 @@
 import dataclasses
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
-from facegan.errors import ConfigError, VideoError
-from facegan.jobs.vid2vid import Vid2VidConfig, plan_vid2vid, run_config
+from facegan.errors import ConfigError, DataError, VideoError
+from facegan.jobs.vid2vid import Vid2VidConfig, plan_vid2vid, run_config, vid2vid
 from facegan.samples import write_sample_clip
+from facegan.video.writer import VideoWriter
 
 # The job itself: tests/integration/test_train_export_render.py.
 
@@ -41,6 +44,18 @@ def test_settings_reach_the_run(config):
 def test_wrong_settings_are_refused(config, change, message):
     with pytest.raises(ConfigError, match=message):
         dataclasses.replace(config, **change)
+
+
+def test_content_without_a_face_is_refused_before_training(config, tmp_path):
+    path = tmp_path / "grey.mp4"
+    with VideoWriter(
+        path, width=96, height=96, frame_rate=Fraction(10), time_base=Fraction(1, 10)
+    ) as writer:
+        for pts in range(12):
+            writer.write(np.full((96, 96, 3), 90, np.uint8), pts)
+    with pytest.raises(DataError, match="No face is found in .*grey.mp4"):
+        vid2vid(dataclasses.replace(config, content=str(path)))
+    assert not (tmp_path / "out_work").exists()
 
 
 def test_wrong_files_are_refused(config, tmp_path):
