@@ -30,7 +30,6 @@ _CORE = {
     "etils": ("etils",),
     "PIL": ("pillow",),
     "tqdm": ("tqdm",),
-    "h5py": ("h5py",),
 }
 
 # ... and for each extra, with what it is good for.
