@@ -7,11 +7,17 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 # matplotlib must not look for a display.
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# Continuous integration tries the same examples every time; at a desk new ones are tried.
+settings.register_profile("repeatable", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("repeatable")
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 

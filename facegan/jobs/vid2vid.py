@@ -105,6 +105,7 @@ def vid2vid(
     plan_vid2vid(config, overwrite=overwrite)
     _check_content(config)
     # TensorFlow is not imported before the input is known to be good.
+    settings = run_config(config)
     from facegan.datasets.user_video.user_video_dataset_builder import (
         UserVideoConfig,
         build_user_video,
@@ -135,7 +136,7 @@ def vid2vid(
     )
     run_dir = work / "run"
     run = train_run(
-        run_config(config),
+        settings,
         data_dir=dataset["dataset_dir"],
         run_dir=run_dir,
         resume=True,
@@ -231,8 +232,8 @@ def _check_content(config: Vid2VidConfig) -> None:
             if frame.index % _LOOK_EVERY == 0 and detector.detect(frame.image):
                 return
     raise DataError(
-        f"No face is found in {config.content}. Use a video in which a face is seen from the "
-        "front, at least 40 pixels wide."
+        f"{config.content}: No face was found. Use a video in which a face is seen from the front, "
+        "at least 40 pixels wide."
     )
 
 

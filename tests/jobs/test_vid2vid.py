@@ -53,9 +53,15 @@ def test_content_without_a_face_is_refused_before_training(config, tmp_path):
     ) as writer:
         for pts in range(12):
             writer.write(np.full((96, 96, 3), 90, np.uint8), pts)
-    with pytest.raises(DataError, match="No face is found in .*grey.mp4"):
+    with pytest.raises(DataError, match="grey.mp4: No face was found"):
         vid2vid(dataclasses.replace(config, content=str(path)))
     assert not (tmp_path / "out_work").exists()
+
+
+def test_a_wrong_setting_is_refused_before_anything_is_made(config, tmp_path):
+    with pytest.raises(ConfigError, match="Did you mean 'steps'"):
+        vid2vid(dataclasses.replace(config, overrides=("train.stesp=4",)))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_files_are_refused(config, tmp_path):

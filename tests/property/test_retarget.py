@@ -31,8 +31,17 @@ def test_a_person_onto_herself_is_the_identity(seed):
     clip = random_clip(seed)
     retarget = Retargeter(fit(clip), fit(clip))
     moved = np.array([np.linalg.norm(retarget(x) - x, axis=1).mean() for x in clip])
-    assert np.median(moved) < 0.05
+    # One random face in a hundred has parts so misshapen that the limit touches them: up to 0.17 px
+    # of 256 in 1200 seeds.
+    assert np.median(moved) < 0.25
     assert moved.max() < 2.0
+
+
+def test_an_ordinary_face_onto_itself_does_not_move():
+    clip = random_clip(1)
+    retarget = Retargeter(fit(clip), fit(clip))
+    moved = np.array([np.linalg.norm(retarget(x) - x, axis=1).mean() for x in clip])
+    assert np.median(moved) < 1e-4
 
 
 @settings(max_examples=25, deadline=None)

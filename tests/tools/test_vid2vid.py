@@ -44,8 +44,7 @@ def test_vid2vid_tells_its_plan(run_tool, junk, clip):
 
 def test_vid2vid_refuses_a_clip_without_a_face(refused, junk, clip):
     sentence = refused(
-        *("vid2vid", "--style", clip, "--content", clip, "--output", junk / "out.mp4"),
-        after_progress=True,
+        *("vid2vid", "--style", clip, "--content", clip, "--output", junk / "out.mp4")
     )
     assert "grey.mp4: No face was found" in sentence
     assert not (junk / "out.mp4").exists()
