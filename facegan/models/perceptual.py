@@ -16,10 +16,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from facegan.config import decode, encode, unknown_name
+from facegan.config import unknown_name
 from facegan.errors import CheckpointError
 from facegan.layers.convolution import PaddedConv2D
 from facegan.layers.shapes import require_images
+from facegan.models.configured import ConfiguredModel
 
 # Block -> (convolutions, channels), table 1 of the paper.
 _BLOCKS = {1: (2, 64), 2: (2, 128), 3: (4, 256), 4: (4, 512), 5: (4, 512)}
@@ -56,16 +57,17 @@ class VGG19FeaturesConfig:
 
 
 @keras.saving.register_keras_serializable(package="facegan")
-class VGG19Features(keras.Model):
+class VGG19Features(ConfiguredModel):
     """Gives feature maps of VGG19, frozen.
 
     Call input: {"image": [B, H, W, 3] float in [-1, 1], RGB}.
     Call output: tuple of maps in the order of ``config.layers``.
     """
 
+    config_class = VGG19FeaturesConfig
+
     def __init__(self, config: VGG19FeaturesConfig, **kwargs: Any):
-        super().__init__(**{"name": "vgg19_features", **kwargs})
-        self.config = config
+        super().__init__(config, **{"name": "vgg19_features", **kwargs})
         self.trainable = False
         last = max(_CONVS.index(name[4:]) for name in config.layers)
         self.convs = [
@@ -112,14 +114,6 @@ class VGG19Features(keras.Model):
             return ops.flip(images, axis=-1) * 255.0 - np.asarray(_CAFFE_MEAN, np.float32)
         mean = np.asarray(_TORCHVISION_MEAN, np.float32)
         return (images - mean) / np.asarray(_TORCHVISION_STD, np.float32)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "config": encode(self.config)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "VGG19Features":
-        config = dict(config)
-        return cls(decode(VGG19FeaturesConfig, config.pop("config")), **config)
 
 
 def load_vgg19(

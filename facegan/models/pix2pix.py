@@ -18,13 +18,14 @@ from typing import Any, ClassVar, Literal
 import keras
 from keras import ops
 
-from facegan.config import decode, encode, require_power_of_two
+from facegan.config import require_power_of_two
 from facegan.errors import ConfigError
 from facegan.layers.convolution import PaddedConv2D, UpConv2D, make_up_conv
 from facegan.layers.normalization import make_norm
 from facegan.layers.randomness import SeededDropout
 from facegan.layers.resize import BilinearUpsample
 from facegan.layers.shapes import require_images
+from facegan.models.configured import ConfiguredModel
 
 # The slope of every leaky ReLU in these nets; Keras' own default is another.
 LEAKY_SLOPE = 0.2
@@ -85,7 +86,7 @@ class UNetConfig:
 
 
 @keras.saving.register_keras_serializable(package="facegan")
-class UNetGenerator(keras.Model):
+class UNetGenerator(ConfiguredModel):
     """Turns a condition into an image by a U-Net.
 
     Height and width are free as long as they are multiples of 2 to the number of levels.
@@ -95,9 +96,10 @@ class UNetGenerator(keras.Model):
     Call output: [B, H, W, out_channels] float32 in [-1, 1].
     """
 
+    config_class = UNetConfig
+
     def __init__(self, config: UNetConfig, **kwargs: Any):
-        super().__init__(**{"name": "unet_generator", **kwargs})
-        self.config = config
+        super().__init__(config, **{"name": "unet_generator", **kwargs})
         last = config.levels
         made = {"dtype": self.dtype_policy}
         self.down_convs, self.down_norms = [], []
@@ -183,14 +185,6 @@ class UNetGenerator(keras.Model):
         config = self.config
         require_images("UNetGenerator", inputs, "condition", config.in_channels, 2**config.levels)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "config": encode(self.config)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "UNetGenerator":
-        config = dict(config)
-        return cls(decode(UNetConfig, config.pop("config")), **config)
-
 
 def fold_batch_norm(generator: UNetGenerator, dtype: str = "float32") -> UNetGenerator:
     """Makes a generator for serving whose convolutions contain the batch norm after them.
@@ -261,7 +255,7 @@ class PatchDiscriminatorConfig:
 
 
 @keras.saving.register_keras_serializable(package="facegan")
-class PatchDiscriminator(keras.Model):
+class PatchDiscriminator(ConfiguredModel):
     """Judges overlapping patches of an image together with its condition.
 
     Call input: {"condition": [B, H, W, condition_channels], "image": [B, H, W, image_channels]},
@@ -270,9 +264,10 @@ class PatchDiscriminator(keras.Model):
     activation}; H' is 30 for 256 px and three layers.
     """
 
+    config_class = PatchDiscriminatorConfig
+
     def __init__(self, config: PatchDiscriminatorConfig, **kwargs: Any):
-        super().__init__(**{"name": "patch_discriminator", **kwargs})
-        self.config = config
+        super().__init__(config, **{"name": "patch_discriminator", **kwargs})
         made = {"dtype": self.dtype_policy}
         self.convs, self.norms = [], []
         for i in range(config.num_layers + 1):
@@ -325,14 +320,6 @@ class PatchDiscriminator(keras.Model):
             ("image", self.config.image_channels),
         ):
             require_images("PatchDiscriminator", inputs, name, channels)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "config": encode(self.config)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "PatchDiscriminator":
-        config = dict(config)
-        return cls(decode(PatchDiscriminatorConfig, config.pop("config")), **config)
 
 
 def _joined_shape(input_shape: Any) -> tuple[int | None, ...]:
@@ -430,7 +417,7 @@ def _require_blocks(image_size: int, num_blocks: int) -> None:
 
 
 @keras.saving.register_keras_serializable(package="facegan")
-class BlockGenerator(keras.Model):
+class BlockGenerator(ConfiguredModel):
     """Turns a condition into an image by a U-Net of double-convolution blocks.
 
     Its output layer is linear, as in the vid2vid system, so an untrained net leaves [-1, 1]; the
@@ -447,9 +434,10 @@ class BlockGenerator(keras.Model):
     rendering does not drop.
     """
 
+    config_class = BlockGeneratorConfig
+
     def __init__(self, config: BlockGeneratorConfig, **kwargs: Any):
-        super().__init__(**{"name": "block_generator", **kwargs})
-        self.config = config
+        super().__init__(config, **{"name": "block_generator", **kwargs})
         made = {"dtype": self.dtype_policy}
         self.in_conv = PaddedConv2D(config.base_width, 1, name="in_conv", **made)
         self.down_blocks, self.up_convs, self.up_blocks = [], [], []
@@ -514,14 +502,6 @@ class BlockGenerator(keras.Model):
             "BlockGenerator", inputs, "condition", config.in_channels, 2**config.num_blocks
         )
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "config": encode(self.config)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "BlockGenerator":
-        config = dict(config)
-        return cls(decode(BlockGeneratorConfig, config.pop("config")), **config)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class BlockDiscriminatorConfig:
@@ -547,7 +527,7 @@ class BlockDiscriminatorConfig:
 
 
 @keras.saving.register_keras_serializable(package="facegan")
-class BlockDiscriminator(keras.Model):
+class BlockDiscriminator(ConfiguredModel):
     """Judges patches of an image together with its condition, by double-convolution blocks.
 
     Call input: {"condition": [B, H, W, condition_channels], "image": [B, H, W, image_channels]},
@@ -556,9 +536,10 @@ class BlockDiscriminator(keras.Model):
     the maps after each block}.
     """
 
+    config_class = BlockDiscriminatorConfig
+
     def __init__(self, config: BlockDiscriminatorConfig, **kwargs: Any):
-        super().__init__(**{"name": "block_discriminator", **kwargs})
-        self.config = config
+        super().__init__(config, **{"name": "block_discriminator", **kwargs})
         made = {"dtype": self.dtype_policy}
         self.in_conv = PaddedConv2D(config.base_width, 1, name="in_conv", **made)
         self.blocks = [
@@ -611,14 +592,6 @@ class BlockDiscriminator(keras.Model):
             ("image", self.config.image_channels),
         ):
             require_images("BlockDiscriminator", inputs, name, channels, 2**self.config.num_blocks)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "config": encode(self.config)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "BlockDiscriminator":
-        config = dict(config)
-        return cls(decode(BlockDiscriminatorConfig, config.pop("config")), **config)
 
 
 GeneratorConfig = UNetConfig | BlockGeneratorConfig
