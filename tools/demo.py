@@ -5,7 +5,7 @@ landmark drawings; then Collins' landmarks and voice drive it. Under 15 minutes 
 demo that was stopped goes on when it is started again.
 
 Example:
-  tools/demo.py --output_dir demo
+  python tools/demo.py --output_dir demo
 """
 
 if not __package__:  # run as a file of a checkout, which need not be installed

@@ -4,8 +4,8 @@ What is wrong stands under "problems", each with the command that mends it. With
 the parameters of a preset's nets instead, and tells the memory that a training step needs.
 
 Example:
-  tools/doctor.py
-  tools/doctor.py --params pix2pix_256 --set data.batch_size=4
+  python tools/doctor.py
+  python tools/doctor.py --params pix2pix_256 --set data.batch_size=4
 """
 
 if not __package__:  # run as a file of a checkout, which need not be installed

@@ -3,7 +3,7 @@
 The bundle is compared with the model on random input before it gets its name.
 
 Example:
-  tools/export.py --run_dir runs/anna --output bundles/anna --onnx
+  python tools/export.py --run_dir runs/anna --output bundles/anna --onnx
 """
 
 if not __package__:  # run as a file of a checkout, which need not be installed

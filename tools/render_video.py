@@ -3,8 +3,8 @@
 A render that was stopped or killed goes on when the same command is given again.
 
 Example:
-  tools/render_video.py --bundle bundles/anna --video talk.mp4 --output anna_talks.mp4 --compare
-  tools/render_video.py --bundle bundles/anna --video talk.mp4 --output out.mp4 --full_frame
+  python tools/render_video.py --bundle bundles/anna --video talk.mp4 --output anna_talks.mp4 --compare
+  python tools/render_video.py --bundle bundles/anna --video talk.mp4 --output out.mp4 --full_frame
 """
 
 if not __package__:  # run as a file of a checkout, which need not be installed

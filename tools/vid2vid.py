@@ -5,7 +5,7 @@ prepare, train, export and render in one command. A run that was stopped or kill
 same command is given again.
 
 Example:
-  tools/vid2vid.py --style anna.mp4 --content ben.mp4 --output anna_says_ben.mp4 --size 128
+  python tools/vid2vid.py --style anna.mp4 --content ben.mp4 --output anna_says_ben.mp4 --size 128
 """
 
 if not __package__:  # run as a file of a checkout, which need not be installed
