@@ -1,10 +1,11 @@
+#!/usr/bin/env python3
 """Builds a dataset from a person's videos: pictures of the face with its landmarks.
 
 Frames are taken evenly from all videos. What was left out, and why, stands in report.json beside
 the records. Found faces are kept, so that a build that was stopped goes on with --resume.
 
 Example:
-  python tools/build_dataset.py --videos anna1.mp4,anna2.mp4 --data_dir data/anna --size 128 --holdout 0.2
+  tools/build_dataset.py --videos anna1.mp4,anna2.mp4 --data_dir data/anna --size 128 --holdout 0.2
 """
 
 if not __package__:  # run as a file of a checkout, which need not be installed

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Shows what facegan does, on two embedded portraits: Hopper says what Collins says.
 
 Both public-domain portraits become talking clips; a pix2pix model learns Hopper's face from
@@ -5,7 +6,7 @@ landmark drawings; then Collins' landmarks and voice drive it. Under 15 minutes 
 demo that was stopped goes on when it is started again.
 
 Example:
-  python tools/demo.py --output_dir demo
+  tools/demo.py --output_dir demo
 """
 
 if not __package__:  # run as a file of a checkout, which need not be installed

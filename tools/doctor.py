@@ -1,11 +1,12 @@
+#!/usr/bin/env python3
 """Looks whether facegan can work here: versions, devices, extras, one tiny training step.
 
 What is wrong stands under "problems", each with the command that mends it. With --params it counts
 the parameters of a preset's nets instead, and tells the memory that a training step needs.
 
 Example:
-  python tools/doctor.py
-  python tools/doctor.py --params pix2pix_256 --set data.batch_size=4
+  tools/doctor.py
+  tools/doctor.py --params pix2pix_256 --set data.batch_size=4
 """
 
 if not __package__:  # run as a file of a checkout, which need not be installed

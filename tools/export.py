@@ -1,9 +1,10 @@
+#!/usr/bin/env python3
 """Exports a trained run as a bundle: a SavedModel that TF Serving serves and facegan renders with.
 
 The bundle is compared with the model on random input before it gets its name.
 
 Example:
-  python tools/export.py --run_dir runs/anna --output bundles/anna --onnx
+  tools/export.py --run_dir runs/anna --output bundles/anna --onnx
 """
 
 if not __package__:  # run as a file of a checkout, which need not be installed

@@ -1,10 +1,11 @@
+#!/usr/bin/env python3
 """Renders a video with an exported bundle, keeping its frames, time stamps and sound.
 
 A render that was stopped or killed goes on when the same command is given again.
 
 Example:
-  python tools/render_video.py --bundle bundles/anna --video talk.mp4 --output anna_talks.mp4 --compare
-  python tools/render_video.py --bundle bundles/anna --video talk.mp4 --output out.mp4 --full_frame
+  tools/render_video.py --bundle bundles/anna --video talk.mp4 --output anna_talks.mp4 --compare
+  tools/render_video.py --bundle bundles/anna --video talk.mp4 --output out.mp4 --full_frame
 """
 
 if not __package__:  # run as a file of a checkout, which need not be installed

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Trains or fine-tunes a model on a prepared dataset.
 
 The run folder keeps the settled config, checkpoints, logs and sample pictures. A run that was
@@ -5,8 +6,8 @@ stopped or killed goes on exactly where it was with --resume. With TF_CONFIG set
 on every machine trains on all of them.
 
 Example:
-  python tools/train.py --preset pix2pix_tiny --data_dir data/anna --run_dir runs/anna
-  python tools/train.py --run_dir runs/anna --data_dir data/anna --resume
+  tools/train.py --preset pix2pix_tiny --data_dir data/anna --run_dir runs/anna
+  tools/train.py --run_dir runs/anna --data_dir data/anna --resume
 """
 
 if not __package__:  # run as a file of a checkout, which need not be installed

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Makes the person of one video say what another person says, with that person's voice.
 
 Learns the face in --style from landmark drawings, then draws the landmarks of --content with it:
@@ -5,7 +6,7 @@ prepare, train, export and render in one command. A run that was stopped or kill
 same command is given again.
 
 Example:
-  python tools/vid2vid.py --style anna.mp4 --content ben.mp4 --output anna_says_ben.mp4 --size 128
+  tools/vid2vid.py --style anna.mp4 --content ben.mp4 --output anna_says_ben.mp4 --size 128
 """
 
 if not __package__:  # run as a file of a checkout, which need not be installed
