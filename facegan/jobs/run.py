@@ -228,10 +228,9 @@ def train_run(
     chief = devices.worker_index() == 0
     run_dir = pathlib.Path(run_dir)
     config = _open_run_dir(run_dir, config, resume, overwrite, write=chief)
-    if init_from is not None and _recorded_kind(init_from) != config.kind:
+    if init_from is not None and (kind := read_run(init_from).kind) != config.kind:
         raise CheckpointError(
-            f"{init_from} is a {_recorded_kind(init_from)!r} run and cannot start a "
-            f"{config.kind!r} run."
+            f"{init_from} is a {kind!r} run and cannot start a {config.kind!r} run."
         )
     dataset_dir = find_dataset(data_dir)
     records = read_records(dataset_dir, "train")
@@ -311,10 +310,6 @@ def _recipe_module(kind: Any) -> Any:
     if kind not in stems:
         raise config_lib.unknown_name("kind", kind, stems, what="value")
     return importlib.import_module(f"{recipes.__name__}.{kind}")
-
-
-def _recorded_kind(run_dir: str | os.PathLike[str]) -> str:
-    return read_run(run_dir).kind
 
 
 def _open_run_dir(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-import shutil
 import time
 from typing import Any, ClassVar
 
@@ -117,7 +116,6 @@ def vid2vid(
 
     work = config.work_path
     _claim_work_folder(config)
-    clip = {"clip": {"detector": config_lib.encode(config.detector), "select": config.face}}
     dataset = build_user_video(
         [config.style],
         config_lib.decode(
@@ -128,7 +126,10 @@ def vid2vid(
                 "size": min(2 * config.size, 1024),
                 "max_frames": config.max_frames,
                 "holdout": config.holdout,
-                **clip,
+                "clip": {
+                    "detector": config_lib.encode(config.detector),
+                    "select": config.face,
+                },
             },
         ),
         work / "data",
@@ -281,9 +282,9 @@ def _export(
                 return bundle
         except BundleError:
             pass  # made by a killed or older run: it is written anew
-        shutil.rmtree(bundle)
     with progress("Export") as callback:
         callback(0, 1, "bundle")
-        export_run(run_dir, bundle)
+        # The old bundle stays until the new one is whole.
+        export_run(run_dir, bundle, overwrite=True)
         callback(1, 1, "bundle")
     return bundle

@@ -290,11 +290,7 @@ class PatchDiscriminator(ConfiguredModel):
 
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Shapes of the call's inputs without the batch axis."""
-        size = self.config.image_size
-        return {
-            "condition": (size, size, self.config.condition_channels),
-            "image": (size, size, self.config.image_channels),
-        }
+        return _pair_shapes(self.config)
 
     def build(self, input_shape: Any) -> None:
         self._check(input_shape)
@@ -320,6 +316,15 @@ class PatchDiscriminator(ConfiguredModel):
             ("image", self.config.image_channels),
         ):
             require_images("PatchDiscriminator", inputs, name, channels)
+
+
+def _pair_shapes(config: Any) -> dict[str, tuple[int | None, ...]]:
+    """Shapes of what a discriminator takes, without the batch axis."""
+    size = config.image_size
+    return {
+        "condition": (size, size, config.condition_channels),
+        "image": (size, size, config.image_channels),
+    }
 
 
 def _joined_shape(input_shape: Any) -> tuple[int | None, ...]:
@@ -559,11 +564,7 @@ class BlockDiscriminator(ConfiguredModel):
 
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Shapes of the call's inputs without the batch axis."""
-        size = self.config.image_size
-        return {
-            "condition": (size, size, self.config.condition_channels),
-            "image": (size, size, self.config.image_channels),
-        }
+        return _pair_shapes(self.config)
 
     def build(self, input_shape: Any) -> None:
         self._check(input_shape)

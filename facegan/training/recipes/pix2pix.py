@@ -28,15 +28,13 @@ from facegan.models.perceptual import (
     random_stand_in,
 )
 from facegan.models.pix2pix import (
-    BlockDiscriminator,
     BlockDiscriminatorConfig,
-    BlockGenerator,
     BlockGeneratorConfig,
-    PatchDiscriminator,
     PatchDiscriminatorConfig,
     UNetConfig,
-    UNetGenerator,
     fold_batch_norm,
+    make_discriminator,
+    make_generator,
 )
 from facegan.training.ema import EmaConfig
 from facegan.training.optimizers import AdamConfig
@@ -78,15 +76,6 @@ class Pix2PixConfig:
 
 CONFIG = Pix2PixConfig
 
-_GENERATORS: Mapping[type, type[keras.Model]] = {
-    UNetConfig: UNetGenerator,
-    BlockGeneratorConfig: BlockGenerator,
-}
-_DISCRIMINATORS: Mapping[type, type[keras.Model]] = {
-    PatchDiscriminatorConfig: PatchDiscriminator,
-    BlockDiscriminatorConfig: BlockDiscriminator,
-}
-
 
 class Recipe:
     """Losses and updates of pix2pix; see ``facegan.training.recipe.Recipe``.
@@ -120,10 +109,8 @@ class Recipe:
     def build_nets(self, precision: str) -> dict[str, keras.Model]:
         """Makes and builds the generator and the discriminator."""
         config = self.config
-        generator = _GENERATORS[type(config.generator)](
-            config.generator, name="generator", dtype=precision
-        )
-        discriminator = _DISCRIMINATORS[type(config.discriminator)](
+        generator = make_generator(config.generator, name="generator", dtype=precision)
+        discriminator = make_discriminator(
             config.discriminator, name="discriminator", dtype=precision
         )
         for net in (generator, discriminator):
