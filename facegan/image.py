@@ -100,6 +100,27 @@ def make_grid(rows: Sequence[Sequence[np.ndarray]], gap_px: int = 2) -> np.ndarr
     return out
 
 
+def decode_picture(data: bytes) -> np.ndarray:
+    """Decodes PNG or JPEG bytes to [H, W, 3] uint8 RGB."""
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise DataError(
+            f"A picture of {len(data)} bytes cannot be decoded; build the dataset again."
+        )
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def encode_picture(image: np.ndarray) -> bytes:
+    """Encodes [H, W, 3] uint8 RGB as PNG bytes, without loss."""
+    # Level 1: half the time of the default for a few per cent more bytes.
+    done, data = cv2.imencode(
+        ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    )
+    if not done:
+        raise DataError(f"A picture {image.shape} cannot be encoded as PNG.")
+    return data.tobytes()
+
+
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     """Reads a picture file as RGB.
 

@@ -29,6 +29,7 @@ LEVELS = {
     "facegan.layers": 1,
     "facegan.losses": 1,
     "facegan.models": 2,
+    "facegan.preparation": 2,
     "facegan.datasets": 2,
     "facegan.samples": 2,
     "facegan.training": 3,
@@ -63,6 +64,10 @@ FORBIDDEN = [
     ("facegan.bundle", "keras"),
     ("facegan.bundle", "tensorflow"),
     ("facegan.face.labels", "tensorflow"),
+    ("facegan.preparation", "tensorflow"),
+    ("facegan.preparation", "tensorflow_datasets"),
+    ("facegan.preparation", "facegan.datasets"),
+    ("facegan.preparation", "facegan.models"),
 ]
 
 # What a module may not import while it is itself being imported. A function may.
@@ -86,7 +91,7 @@ SAME_LEVEL_ALLOWED = {
     ("facegan.image", "facegan.errors"),
     ("facegan.progress", "facegan.errors"),
     # ... but for those, which only add an exception to the table.
-    ("facegan.samples", "facegan.datasets"),
+    ("facegan.datasets", "facegan.preparation"),
 }
 
 FILLED_INITS = {"facegan/__init__.py", "facegan/models/__init__.py", "facegan/datasets/__init__.py"}

@@ -96,3 +96,14 @@ def test_read_image_refuses_a_picture_bomb(tmp_path):
     Image.new("1", (9000, 9000)).save(tmp_path / "bomb.png")
     with pytest.raises(DataError, match="9000x9000"):
         image_lib.read_image(tmp_path / "bomb.png")
+
+
+def test_pictures_survive_encoding_without_loss():
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    decoded = image_lib.decode_picture(image_lib.encode_picture(image))
+    np.testing.assert_array_equal(decoded, image)
+
+
+def test_broken_picture_bytes_are_refused():
+    with pytest.raises(DataError, match="4 bytes"):
+        image_lib.decode_picture(b"junk")

@@ -38,9 +38,9 @@ def main() -> dict:
     """Builds and returns what was taken and what was left out."""
     program.check_videos(FLAGS.videos)
     from facegan.config import set_by_name
-    from facegan.datasets.face_clips import FaceClipConfig
     from facegan.datasets.user_video.user_video_dataset_builder import UserVideoConfig
     from facegan.jobs import dataset as jobs
+    from facegan.preparation.face_clips import FaceClipConfig
     from facegan.progress import Progress
 
     config = UserVideoConfig(

@@ -3,11 +3,12 @@ import pytest
 import tensorflow as tf
 
 from facegan.datasets import pipeline
-from facegan.datasets.examples import LandmarkExample, encode_picture
+from facegan.datasets.examples import LandmarkExample
 from facegan.datasets.transforms import AugmentConfig
 from facegan.errors import ConfigError, DataError
 from facegan.face.conditioning import ConditioningConfig
 from facegan.face.landmarks import MEAN_SHAPE
+from facegan.image import encode_picture
 
 SIZE = 32
 COUNT = 10

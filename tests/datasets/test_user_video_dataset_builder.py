@@ -10,14 +10,15 @@ import tensorflow_datasets as tfds
 import facegan.datasets
 from facegan.config import decode, read_json
 from facegan.datasets import pipeline
-from facegan.datasets.examples import LandmarkExample, decode_picture
-from facegan.datasets.face_clips import FaceClipConfig
+from facegan.datasets.examples import LandmarkExample
 from facegan.datasets.user_video import user_video_dataset_builder as user_video
 from facegan.datasets.user_video.user_video_dataset_builder import UserVideoConfig
 from facegan.errors import ConfigError, DataError, VideoError
 from facegan.face.align import CropConfig
 from facegan.face.conditioning import ConditioningConfig
 from facegan.face.retarget import FaceGeometry
+from facegan.image import decode_picture
+from facegan.preparation.face_clips import FaceClipConfig
 from facegan.video.reader import VideoReader
 from facegan.video.writer import VideoWriter
 

@@ -11,16 +11,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from facegan.config import encode, require_power_of_two, write_json
-from facegan.datasets.examples import encode_picture
-from facegan.datasets.face_clips import (
-    FaceClip,
-    FaceClipConfig,
-    choose_evenly,
-    fingerprint,
-    open_face_clip,
-    read_crops,
-    sharpness,
-)
 from facegan.datasets.storage import (
     REPORT_NAME,
     list_left_out,
@@ -32,6 +22,16 @@ from facegan.datasets.storage import (
 from facegan.errors import ConfigError, DataError
 from facegan.face.landmarks import NUM_LANDMARKS, FaceDetector
 from facegan.face.retarget import fit_geometry
+from facegan.image import encode_picture
+from facegan.preparation.face_clips import (
+    FaceClip,
+    FaceClipConfig,
+    choose_evenly,
+    fingerprint,
+    open_face_clip,
+    read_crops,
+    sharpness,
+)
 from facegan.progress import ProgressFactory, no_progress
 
 GEOMETRY_NAME = "geometry.json"

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from facegan.datasets import face_clips
-from facegan.datasets.face_clips import FaceClipConfig
 from facegan.errors import ConfigError, DataError, VideoError
 from facegan.face.align import CropConfig
+from facegan.preparation import face_clips
+from facegan.preparation.face_clips import FaceClipConfig
 
 SIZE = 64
 
