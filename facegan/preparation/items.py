@@ -1,0 +1,99 @@
+"""What a dataset is made of before it is records: items, and what becomes of each.
+
+An item is the smallest thing that is worked on alone: a picture with its masks, the clips of one
+video. What a dataset does with an item is its ``Work``, a small object that can be sent to another
+process. Work that cannot use a file raises ``Rejected`` or names the file in its outcome; it never
+ends the whole.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from facegan.errors import DataError
+
+# What a record may hold: texts and bytes, numbers, arrays, and lists of encoded pictures.
+Value = bytes | str | int | float | bool | np.ndarray | list[bytes]
+Record = Mapping[str, Value]
+
+
+class Rejected(DataError):
+    """A file that cannot be used.
+
+    Attributes:
+        reason: Few lower-case words joined by underscores, the same for every file of its kind.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.reason, str(self))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A file that is in no record, and why.
+
+    Attributes:
+        file: Its name below the source's root, or the item's key.
+        reason: As ``Rejected.reason``.
+        detail: One sentence.
+    """
+
+    file: str
+    reason: str
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to be worked on.
+
+    Attributes:
+        key: Unique within the dataset, the same in every build.
+        files: Names below the source's root.
+        sizes: Bytes of each file, so that a file that was replaced is worked on again.
+        data: Further facts that the listing found, JSON values.
+    """
+
+    key: str
+    files: tuple[str, ...]
+    sizes: tuple[int, ...] = ()
+    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an item.
+
+    Attributes:
+        records: Pairs of a key, unique within the dataset, and a record.
+        left_out: Files of the item that are in no record.
+        counts: Things that are added up over the whole dataset, by name.
+    """
+
+    records: tuple[tuple[str, Record], ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+class Work(Protocol):
+    """Turns an item into records, in any process.
+
+    An implementation is a frozen dataclass of plain values and a source, so that it can be pickled
+    and so that ``fingerprint`` can tell one from another.
+    """
+
+    def __call__(self, item: Item) -> Outcome:
+        """Works on one item.
+
+        Raises:
+            Rejected: Nothing of it can be used.
+        """
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """JSON values that decide what records look like; sources and places are not among them."""
