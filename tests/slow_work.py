@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from facegan.preparation.items import Item, LeftOut, Outcome, Rejected
+from facegan.preparation.items import LeftOut, Outcome, Rejected
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,9 @@ class SlowWork:
             "pictures": [b"one", b"", b"three"],
             "array": np.arange(self.size, dtype=np.float32),
         }
-        left_out = (LeftOut(f"{item.key}/b", "extra", "A second file."),) * item.data.get("extra", 0)
+        left_out = (LeftOut(f"{item.key}/b", "extra", "A second file."),) * item.data.get(
+            "extra", 0
+        )
         return Outcome(((item.key, record),), left_out, {"made": 1})
 
     def fingerprint(self):

@@ -312,7 +312,10 @@ def test_heavy_optional_packages_are_not_imported_at_the_top():
             top = name.split(".")[0]
             if top in sys.stdlib_module_names or top in ("facegan", "tools", "") or not at_top:
                 continue
-            if normal(DISTRIBUTIONS.get(top, top)) not in core and WRAPPERS.get(relative(path)) != top:
+            if (
+                normal(DISTRIBUTIONS.get(top, top)) not in core
+                and WRAPPERS.get(relative(path)) != top
+            ):
                 wrong.append(f"{relative(path)}:{line} imports {top}")
     assert not wrong, "\n".join(wrong)
 

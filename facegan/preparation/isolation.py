@@ -25,8 +25,19 @@ from facegan.preparation.items import Rejected
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
 
 
+class _Crashed(Exception):
+    """The child is gone; the text says how."""
+
+
+class Stopped(BaseException):
+    """The worker was closed from elsewhere while it worked: the work is not done, and not bad."""
+
+
 class IsolatedWorker:
     """Calls a function in a child process that lives until it crashes or is closed.
+
+    A call whose child crashes is made once more, in another child: it may have been ended for
+    want of memory, or by someone who ends everything.
 
     Args:
         function: A picklable callable; it is sent to a child once.
@@ -44,31 +55,50 @@ class IsolatedWorker:
         self._child: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._log: IO[bytes] | None = None
+        self._closed = False
 
     def __call__(self, *args: Any) -> Any:
         """Calls the function in the child.
 
         Raises:
-            Rejected: The child crashed ("crashed") or took too long ("too_slow").
+            Rejected: The child crashed twice ("crashed") or took too long ("too_slow").
             Exception: Whatever the function raised.
+            Stopped: The worker is closed.
         """
-        connection = self._connection or self._start()
         try:
-            connection.send(args)
-            if not connection.poll(self._time_limit_s):
-                self.close()
-                raise Rejected(
-                    "too_slow", f"It took longer than {self._time_limit_s:g} s and was given up."
-                )
-            done, value = connection.recv()
-        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-            raise Rejected("crashed", f"The process that read it {self._end()}.") from error
+            done, value = self._ask(args)
+        except _Crashed:
+            try:
+                done, value = self._ask(args)
+            except _Crashed as error:
+                raise Rejected("crashed", f"The process that read it {error}.") from error
         if not done:
             raise value
         return value
 
     def close(self) -> None:
-        """Ends the child; a later call starts another."""
+        """Ends the child for good."""
+        self._closed = True
+        self._discard()
+
+    def _ask(self, args: tuple[Any, ...]) -> tuple[bool, Any]:
+        if self._closed:
+            raise Stopped
+        try:
+            connection = self._connection or self._start()
+            connection.send(args)
+            if connection.poll(self._time_limit_s):
+                return connection.recv()
+        except (EOFError, OSError) as error:
+            if self._closed:
+                raise Stopped from error
+            raise _Crashed(self._end()) from error
+        self._discard()
+        raise Rejected(
+            "too_slow", f"It took longer than {self._time_limit_s:g} s and was given up."
+        )
+
+    def _discard(self) -> None:
         if self._connection is not None:
             self._connection.close()
         if self._child is not None:
@@ -119,7 +149,7 @@ class IsolatedWorker:
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         said = f" and said {lines[-1]!r}" if lines else ""
-        self.close()
+        self._discard()
         if code >= 0:
             return f"ended with exit code {code}{said}"
         try:
@@ -130,8 +160,9 @@ class IsolatedWorker:
 
 def _serve(connection: Connection) -> None:
     """The child's side: answers calls until the parent is gone."""
-    # Ctrl-C reaches the whole group; it is for the parent to decide.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # These reach the whole group; it is for the parent to decide.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         function = connection.recv()
         while True:

@@ -2,13 +2,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 
 from facegan.errors import ConfigError
-from facegan.preparation.isolation import IsolatedWorker
+from facegan.preparation.isolation import IsolatedWorker, Stopped
 from facegan.preparation.items import Item, Rejected
 from tests.slow_work import SlowWork
 
@@ -37,6 +38,30 @@ def test_a_crash_is_a_rejection_and_the_next_call_works():
             call(_item(die=True))
         assert caught.value.reason == "crashed"
         assert call(_item()).counts == {"made": 1}
+
+
+def test_a_crash_that_does_not_come_again_costs_nothing(tmp_path):
+    with IsolatedWorker(exec, time_limit_s=60) as call:
+        path = tmp_path / "seen"
+        code = f"import os, pathlib\np = pathlib.Path({str(path)!r})\n"
+        code += "if not p.exists():\n    p.touch()\n    os.abort()"
+        assert call(code) is None and path.exists()
+
+
+def test_closing_from_elsewhere_is_not_a_crash():
+    call = IsolatedWorker(time.sleep, time_limit_s=60)
+    timer = threading.Timer(0.5, call.close)
+    timer.start()
+    with pytest.raises(Stopped):
+        call(30)
+    with pytest.raises(Stopped):
+        call(0)
+
+
+def test_signals_to_the_group_are_the_parents_matter():
+    with IsolatedWorker(exec, time_limit_s=60) as call:
+        code = "import os, signal\nfor n in (2, 15, 1):\n    os.kill(os.getpid(), n)"
+        assert call(code) is None
 
 
 def test_an_exit_is_told_with_what_was_said():
