@@ -121,6 +121,31 @@ def encode_picture(image: np.ndarray) -> bytes:
     return data.tobytes()
 
 
+def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
+    """Encodes [H, W, 3] uint8 RGB as JPEG bytes, with colours at full resolution."""
+    done, data = cv2.imencode(
+        ".jpg",
+        cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
+        [
+            *(cv2.IMWRITE_JPEG_QUALITY, quality),
+            *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+        ],
+    )
+    if not done:
+        raise DataError(f"A picture {image.shape} cannot be encoded as JPEG.")
+    return data.tobytes()
+
+
+def encode_labels(label_map: np.ndarray) -> bytes:
+    """Encodes a map of ids [H, W] uint8 as PNG bytes of one channel."""
+    done, data = cv2.imencode(".png", label_map)
+    if not done or label_map.ndim != 2 or label_map.dtype != np.uint8:
+        raise DataError(
+            f"A label map is [H, W] uint8, got {label_map.dtype} {list(label_map.shape)}."
+        )
+    return data.tobytes()
+
+
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     """Reads a picture file as RGB.
 

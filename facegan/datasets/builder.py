@@ -10,6 +10,7 @@ is done here.
 import abc
 import collections
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -19,9 +20,14 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from facegan.config import Config, encode, write_json
-from facegan.datasets.storage import REPORT_NAME, manual_folder
+from facegan.datasets.storage import (
+    REPORT_NAME,
+    manual_folder,
+    prepare_dataset,
+    read_report,
+)
 from facegan.errors import DataError
-from facegan.preparation.items import Item, LeftOut, Record, Work
+from facegan.preparation.items import LeftOut, Listing, Record, Work
 from facegan.preparation.parts import Part, PartFolder, Summary, cut_parts
 from facegan.preparation.sources import Source, open_source
 from facegan.preparation.workers import WorkersConfig, import_beam_pipeline, run_parts
@@ -29,29 +35,14 @@ from facegan.progress import ProgressFactory, no_progress
 
 LEFT_OUT_NAME = "left_out.jsonl"
 
+_LEAST_PARTS = 64
+
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class ItemsBuilderConfig(tfds.core.BuilderConfig):
     """A dataset's settings under a name for TFDS."""
 
     settings: Any = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Listing:
-    """What a source holds.
-
-    Attributes:
-        splits: Items by split, in an order that does not change.
-        left_out: Files that are in no item, with the reason.
-        labels: Names for ``ClassLabel`` features that only the source knows, by feature.
-        facts: Further JSON values for the report.
-    """
-
-    splits: Mapping[str, Sequence[Item]]
-    left_out: Sequence[LeftOut] = ()
-    labels: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
-    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class ItemsBuilder(tfds.core.GeneratorBasedBuilder):
@@ -123,6 +114,21 @@ class ItemsBuilder(tfds.core.GeneratorBasedBuilder):
     def make_work(self, source: Source) -> Work:
         """What is done with an item."""
 
+    def check_source(self) -> None:
+        """Raises DataError if the dataset that is there was made of other files than the source's.
+
+        Only for a builder that was given its source.
+        """
+        assert self._source is not None
+        source = open_source(self._source)
+        work = self.make_work(source)
+        parts = self._cut(self.list_items(source), work)
+        if read_report(self.data_dir).get("source_digest") != _digest(parts):
+            raise DataError(
+                f"{self.data_dir} was made of other files than {source.describe()} holds now. Add "
+                "--overwrite to make it again, or name another data folder."
+            )
+
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(self.describe_features()), supervised_keys=None
@@ -149,13 +155,15 @@ class ItemsBuilder(tfds.core.GeneratorBasedBuilder):
     ) -> dict[str, Iterable[tuple[str, Record]] | Any]:
         source = open_source(self._source or manual_folder(dl_manager))
         listing = self.list_items(source)
+        work = self.make_work(source)
         if not any(listing.splits.values()):
             raise _nothing(f"{source.describe()} holds nothing", listing.left_out)
         for feature, names in listing.labels.items():
             self.info.features[feature].names = list(names)
-        work = self.make_work(source)
-        parts = cut_parts(listing.splits, work.fingerprint(), self.ITEMS_PER_PART)
-        folder = PartFolder(self._work_dir or self._data_dir_root / f".{self.name}_work")
+        parts = self._cut(listing, work)
+        folder = PartFolder(
+            self._work_dir or os.path.join(self._data_dir_root, f".{self.name}_work")
+        )
         run_parts(parts, folder, work, self._workers, self._progress, beam=self._beam)
         summaries = {part.name: folder.read_summary(part.name) for part in parts}
         self._report(listing, parts, summaries)
@@ -169,6 +177,13 @@ class ItemsBuilder(tfds.core.GeneratorBasedBuilder):
             split: self._generate_examples(split, folder, mine, summaries)
             for split, mine in filled.items()
         }
+
+    def _cut(self, listing: Listing, work: Work) -> list[Part]:
+        # Small datasets are cut finer, so that every process gets a share. The size depends on
+        # nothing but the files: a build may go on with another number of processes.
+        total = sum(map(len, listing.splits.values()))
+        size = max(1, min(self.ITEMS_PER_PART, total // _LEAST_PARTS))
+        return cut_parts(listing.splits, work.fingerprint(), size)
 
     def _generate_examples(
         self,
@@ -223,6 +238,7 @@ class ItemsBuilder(tfds.core.GeneratorBasedBuilder):
                 "kind": f"{self.name}_report",
                 "version": 1,
                 "config": encode(self.settings),
+                "source_digest": _digest(parts),
                 "splits": dict(splits),
                 "items": sum(len(part.items) for part in parts),
                 "left_out": {reason: {"count": count} for reason, count in reasons.most_common()},
@@ -234,12 +250,56 @@ class ItemsBuilder(tfds.core.GeneratorBasedBuilder):
         (folder / LEFT_OUT_NAME).write_text("".join(f"{line}\n" for line in lines), "utf-8")
 
 
+def prepare_items(builder: ItemsBuilder, *, overwrite: bool = False) -> dict[str, Any]:
+    """Writes a builder's dataset, or finds the one that was made of the same files before.
+
+    Args:
+        builder: The builder, with its source.
+        overwrite: Make the dataset again where it is there.
+
+    Returns:
+        ``dataset_dir``, ``splits`` (records by split), ``left_out`` (files by reason) and
+        ``report`` (the path of the report).
+
+    Raises:
+        DataError: Nothing can be used, the disk cannot be written, or the dataset is there and was
+            made of other files.
+    """
+    if pathlib.Path(builder.data_dir).is_dir() and not overwrite:
+        builder.check_source()
+    folder = prepare_dataset(builder, overwrite=overwrite)
+    report = read_report(folder)
+    return {
+        "dataset_dir": str(folder),
+        "splits": report["splits"],
+        "left_out": {reason: entry["count"] for reason, entry in report["left_out"].items()},
+        "report": str(folder / REPORT_NAME),
+    }
+
+
+def find_config(cls: type[ItemsBuilder], settings: Config) -> ItemsBuilderConfig:
+    """The builder config with these settings: one of the class's own, or one named by a digest."""
+    for config in cls.BUILDER_CONFIGS:
+        if config.settings == settings:
+            return config
+    document = json.dumps(encode(settings), sort_keys=True)
+    digest = hashlib.sha256(document.encode()).hexdigest()[:12]
+    size = getattr(settings, "size", None)
+    name = f"{size}px_{digest}" if size else digest
+    return ItemsBuilderConfig(name=name, description="Chosen settings.", settings=settings)
+
+
 def list_configs(settings: Mapping[str, Config], what: str) -> list[ItemsBuilderConfig]:
     """Builder configs by name, for ``BUILDER_CONFIGS``."""
     return [
         ItemsBuilderConfig(name=name, description=f"{what}: {name}.", settings=config)
         for name, config in settings.items()
     ]
+
+
+def _digest(parts: Sequence[Part]) -> str:
+    """Names all files of a source together with what is done with them."""
+    return hashlib.sha256("".join(part.name for part in parts).encode()).hexdigest()
 
 
 def _nothing(what: str, left_out: Sequence[LeftOut]) -> DataError:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from facegan.errors import ConfigError
-from facegan.face.landmarks import FLIP_ORDER
+from facegan.face.landmarks import FLIP_ORDER, resize_landmarks
 from facegan.image import resize
 
 # Free control points of the warp along each side.
@@ -183,15 +183,6 @@ def sample_augmentation(config: AugmentConfig, seed: int, number: int) -> Augmen
         landmark_jitter=config.landmark_jitter,
         jitter_key=(seed ^ (1 << 63), number),
     )
-
-
-def resize_landmarks(
-    landmarks_xy_px: np.ndarray, from_hw: tuple[int, int], to_hw: tuple[int, int]
-) -> np.ndarray:
-    """Landmarks of a picture after the picture was resized; float32 of the same shape."""
-    ratio = np.array([to_hw[1] / from_hw[1], to_hw[0] / from_hw[0]])
-    # The pictures share their outer edges, which lie half a pixel outside the first centre.
-    return ((np.asarray(landmarks_xy_px) + 0.5) * ratio - 0.5).astype(np.float32)
 
 
 def resize_pair(

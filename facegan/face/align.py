@@ -236,16 +236,19 @@ def _smooth_gaussian(values: np.ndarray, sigma: float) -> np.ndarray:
     return np.stack([np.convolve(column, kernel, "valid") for column in padded.T], axis=1)
 
 
-def extract_crop(image: np.ndarray, matrix: np.ndarray, size_px: int) -> np.ndarray:
+def extract_crop(
+    image: np.ndarray, matrix: np.ndarray, size_px: int, *, mirror: bool = False
+) -> np.ndarray:
     """Cuts a square out of an image, without aliasing when it shrinks.
 
     Args:
         image: [H, W, 3] uint8.
         matrix: [2, 3] from image pixels to crop pixels, a similarity.
         size_px: Height and width of the crop.
+        mirror: Whether the image is mirrored outside its border, instead of the border repeated.
 
     Returns:
-        [size_px, size_px, 3] uint8; outside the image its border is repeated.
+        [size_px, size_px, 3] uint8.
     """
     scale = math.hypot(matrix[0, 0], matrix[1, 0])
     if matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0 and matrix[0, 0] == matrix[1, 1] > 0.0:
@@ -255,7 +258,8 @@ def extract_crop(image: np.ndarray, matrix: np.ndarray, size_px: int) -> np.ndar
         exact = max(abs(left - x), abs(top - y), abs(side - whole)) < 1e-6
         if exact and 0 <= x <= image.shape[1] - whole and 0 <= y <= image.shape[0] - whole:
             return resize(image[y : y + whole, x : x + whole], size_px, size_px).copy()
-    return _warp(image, matrix, (0, 0, size_px, size_px), cv2.BORDER_REPLICATE)
+    border = cv2.BORDER_REFLECT if mirror else cv2.BORDER_REPLICATE
+    return _warp(image, matrix, (0, 0, size_px, size_px), border)
 
 
 def _warp(
@@ -274,6 +278,10 @@ def _warp(
         low = np.floor(seen.min(axis=0) - 2.0 / scale).astype(int)
         high = np.ceil(seen.max(axis=0) + 2.0 / scale).astype(int) + 1
         height, width = image.shape[:2]
+        if border == cv2.BORDER_REFLECT:
+            # What is mirrored lies as far inside as the window reaches outside.
+            last = np.array([width, height])
+            low, high = np.minimum(low, 2 * last - high), np.maximum(high, -low)
         x0, y0 = max(0, low[0]), max(0, low[1])
         x1, y1 = min(width, high[0]), min(height, high[1])
         if x1 - x0 >= 2 and y1 - y0 >= 2:

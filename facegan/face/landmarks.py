@@ -201,6 +201,15 @@ def flip_landmarks(landmarks_xy_px: np.ndarray, width_px: int) -> np.ndarray:
     return flipped
 
 
+def resize_landmarks(
+    landmarks_xy_px: np.ndarray, from_hw: tuple[int, int], to_hw: tuple[int, int]
+) -> np.ndarray:
+    """Landmarks of a picture after the picture was resized; float32 of the same shape."""
+    ratio = np.array([to_hw[1] / from_hw[1], to_hw[0] / from_hw[0]])
+    # The pictures share their outer edges, which lie half a pixel outside the first centre.
+    return ((np.asarray(landmarks_xy_px) + 0.5) * ratio - 0.5).astype(np.float32)
+
+
 def interocular_px(landmarks_xy_px: np.ndarray) -> np.ndarray:
     """Distance between the outer eye corners of landmarks [..., 68, 2]: [...] float."""
     xy = np.asarray(landmarks_xy_px)

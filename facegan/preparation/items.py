@@ -7,12 +7,13 @@ ends the whole.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from facegan.errors import DataError
+from facegan.errors import ConfigError, DataError
 
 # What a record may hold: texts and bytes, numbers, arrays, and lists of encoded pictures.
 Value = bytes | str | int | float | bool | np.ndarray | list[bytes]
@@ -81,6 +82,23 @@ class Outcome:
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listing:
+    """What a source holds.
+
+    Attributes:
+        splits: Items by split, in an order that does not change.
+        left_out: Files that are in no item, with the reason.
+        labels: Names for ``ClassLabel`` features that only the source knows, by feature.
+        facts: Further JSON values for the report.
+    """
+
+    splits: Mapping[str, Sequence[Item]]
+    left_out: Sequence[LeftOut] = ()
+    labels: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
 class Work(Protocol):
     """Turns an item into records, in any process.
 
@@ -97,3 +115,26 @@ class Work(Protocol):
 
     def fingerprint(self) -> Mapping[str, Any]:
         """JSON values that decide what records look like; sources and places are not among them."""
+
+
+def split_by_name(name: str, validation: float, test: float) -> str:
+    """The split of whatever has this name: the same in every build, whatever else there is.
+
+    Args:
+        name: Of an identity, so that all that belongs to it stays together, or of a file.
+        validation: Share that goes to ``validation``.
+        test: Share that goes to ``test``.
+    """
+    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+    if place < test:
+        return "test"
+    return "validation" if place < test + validation else "train"
+
+
+def check_shares(validation: float, test: float) -> None:
+    """Raises ConfigError unless the shares leave something for training."""
+    if validation < 0 or test < 0 or validation + test >= 1:
+        raise ConfigError(
+            "validation and test are shares of the whole, not negative and less than 1 together; "
+            f"got {validation} and {test}."
+        )

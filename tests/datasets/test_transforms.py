@@ -5,7 +5,7 @@ import pytest
 from facegan.datasets import transforms
 from facegan.datasets.transforms import Augmentation, AugmentConfig
 from facegan.errors import ConfigError
-from facegan.face.landmarks import FLIP_ORDER, MEAN_SHAPE
+from facegan.face.landmarks import FLIP_ORDER, MEAN_SHAPE, resize_landmarks
 
 SIZE = 64
 
@@ -148,7 +148,7 @@ def test_brightness_and_contrast_work_around_mid_grey():
 @pytest.mark.parametrize("to", [(32, 32), (128, 128), (32, 128)])
 def test_resized_landmarks_stay_on_the_resized_picture(to):
     landmarks = _face()
-    moved = transforms.resize_landmarks(landmarks, (SIZE, SIZE), to)
+    moved = resize_landmarks(landmarks, (SIZE, SIZE), to)
     image = cv2.resize(_blob(landmarks[30]), (to[1], to[0]), interpolation=cv2.INTER_AREA)
     np.testing.assert_allclose(moved[30], _centre_of_mass(image), atol=0.1)
 

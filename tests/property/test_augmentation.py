@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from facegan.datasets.transforms import (
     Augmentation,
     AugmentConfig,
-    resize_landmarks,
     sample_augmentation,
 )
-from facegan.face.landmarks import GROUPS, MEAN_SHAPE
+from facegan.face.landmarks import GROUPS, MEAN_SHAPE, resize_landmarks
 
 SIZE = 48
 FACE = ((MEAN_SHAPE * 0.5 + 0.25) * SIZE).astype(np.float32)

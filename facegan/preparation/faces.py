@@ -1,0 +1,31 @@
+"""The face of a single picture, with what finds it loaded once per process."""
+
+import functools
+
+import numpy as np
+
+from facegan.face.identity import IdentityModel
+from facegan.face.landmarks import DetectorConfig, Face, FaceDetector, make_detector
+
+
+@functools.cache
+def _detector(config: DetectorConfig) -> FaceDetector:
+    return make_detector(config)
+
+
+@functools.cache
+def _identity_model() -> IdentityModel:
+    return IdentityModel()
+
+
+def find_largest_face(image: np.ndarray, config: DetectorConfig) -> Face | None:
+    """The largest face of a picture [H, W, 3] uint8 RGB, None where there is none."""
+    faces = _detector(config).detect(image)
+    return faces[0] if faces else None
+
+
+def describe_face(image: np.ndarray, face: Face) -> np.ndarray:
+    """Who a face is: [128] float32."""
+    descriptor = _identity_model().describe(image, face.landmarks_xy_px)
+    assert descriptor is not None  # it is None only where it has to find the face itself
+    return descriptor
