@@ -1,11 +1,20 @@
 #!/usr/bin/env python3
-"""Builds a dataset from a person's videos: pictures of the face with its landmarks.
+"""Builds a dataset, and checks one before it is trained on.
 
-Frames are taken evenly from all videos. What was left out, and why, stands in report.json beside
-the records. Found faces are kept, so that a build that was stopped goes on with --resume.
+  user_video     a person's own videos (--videos), or a folder with a folder a person
+  celebamask_hq  CelebAMask-HQ as its authors ship it, unpacked or zipped
+  voxceleb       VoxCeleb1's pictures or VoxCeleb2's videos
+  image_folder   pictures, in a folder a domain or in one
+
+What was left out, and why, stands in report.json and left_out.jsonl beside the records. Half-done
+work is kept, so that a build that was stopped goes on with --resume. --check looks through a
+finished dataset and writes check.html and check.json into its folder; alone with --data_dir it
+checks what is there.
 
 Example:
   tools/build_dataset.py --videos anna1.mp4,anna2.mp4 --data_dir data/anna --size 128 --holdout 0.2
+  tools/build_dataset.py --dataset celebamask_hq --manual_dir CelebAMask-HQ.zip --data_dir data/hq
+  tools/build_dataset.py --check --data_dir data/hq
 """
 
 if not __package__:  # run as a file of a checkout, which need not be installed
@@ -15,57 +24,128 @@ if not __package__:  # run as a file of a checkout, which need not be installed
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
     __package__ = "tools"
 
+from typing import Any
+
 from absl import flags
 
 from . import program
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_enum("dataset", "user_video", ["user_video"], "Which dataset.")
-flags.DEFINE_list("videos", None, "Video files of one person.", required=True)
+flags.DEFINE_enum(
+    "dataset",
+    "user_video",
+    ["user_video", "celebamask_hq", "voxceleb", "image_folder"],
+    "Which dataset.",
+)
+flags.DEFINE_string("manual_dir", None, "Folder or zip file of the raw files.")
+flags.DEFINE_list("videos", None, "In its place: video files of one person, for user_video.")
 flags.DEFINE_string("data_dir", None, "Folder of the dataset.", required=True)
 flags.DEFINE_integer("size", 256, "Height and width of the pictures, a power of two.")
-flags.DEFINE_integer("max_frames", 1000, "Most frames taken; 0 takes all.")
-flags.DEFINE_float("holdout", 0.0, "Last part of each video kept for testing, as 0.2.")
+flags.DEFINE_integer("max_frames", None, "user_video: most frames (default 1000); 0 takes all.")
+flags.DEFINE_float("holdout", None, "user_video: last part of each video kept for testing, as 0.2.")
 program.define_face_flags()
 flags.DEFINE_multi_string("set", [], "Any setting, as clip.min_sharpness=0; may be given often.")
-flags.DEFINE_string("work_dir", None, "Where found faces are kept (default: in data_dir).")
+flags.DEFINE_integer("processes", None, "Processes that work (default: all cores, with Beam).")
+flags.DEFINE_list(
+    "beam_options",
+    [],
+    "Flags of an Apache Beam pipeline in place of --processes, as --runner=FlinkRunner,"
+    "--flink_master=host:8081.",
+)
+flags.DEFINE_float("time_limit_s", 600.0, "A file that takes longer is left out.")
+flags.DEFINE_string("work_dir", None, "Where half-done work is kept (default: in data_dir).")
+flags.DEFINE_bool("keep_work", False, "Keep that work when the dataset is complete.")
+flags.DEFINE_bool("check", False, "Check the dataset and write a page about it.")
 flags.DEFINE_bool("resume", False, "Go on in a folder that is not empty.")
 flags.DEFINE_bool("overwrite", False, "Make a dataset again that is there.")
 
+_USER_VIDEO_FLAGS = ("videos", "max_frames", "holdout")
 
-def main() -> dict:
-    """Builds and returns what was taken and what was left out."""
-    program.check_videos(FLAGS.videos)
-    from facegan.config import set_by_name
-    from facegan.datasets.user_video.user_video_dataset_builder import UserVideoConfig
+
+def main() -> dict[str, Any]:
+    """Builds or checks; returns what was taken, what was left out and what was found."""
+    program.refuse_both("videos", "manual_dir")
+    source = FLAGS.videos or FLAGS.manual_dir
+    if source is None:
+        if not FLAGS.check:
+            program.require_flags("videos" if FLAGS.dataset == "user_video" else "manual_dir")
+        return {"check": _check(FLAGS.data_dir)}
+    _refuse_foreign_flags()
+    if FLAGS.videos:
+        program.check_videos(FLAGS.videos)
     from facegan.jobs import dataset as jobs
-    from facegan.preparation.face_clips import FaceClipConfig
     from facegan.progress import Progress
 
-    config = UserVideoConfig(
-        size=FLAGS.size,
-        max_frames=FLAGS.max_frames or None,
-        holdout=FLAGS.holdout,
-        clip=FaceClipConfig(select=program.chosen_face(), detector=program.chosen_detector()),
-    )
-    config = set_by_name(config, FLAGS.set)
+    config = _settings()
     if FLAGS.dry_run:
         return jobs.plan_dataset(
-            FLAGS.videos,
-            config,
-            FLAGS.data_dir,
-            allow_occupied=FLAGS.resume or FLAGS.overwrite,
+            source, config, FLAGS.data_dir, allow_occupied=FLAGS.resume or FLAGS.overwrite
         )
-    return jobs.build_dataset(
-        FLAGS.videos,
+    result = jobs.build_dataset(
+        source,
         config,
         FLAGS.data_dir,
         work_dir=FLAGS.work_dir,
+        workers=_workers(),
+        keep_work=FLAGS.keep_work,
         resume=FLAGS.resume,
         overwrite=FLAGS.overwrite,
         progress=Progress,
     )
+    if FLAGS.check:
+        result["check"] = _check(result["dataset_dir"])
+    return result
+
+
+def _refuse_foreign_flags() -> None:
+    from facegan.errors import ConfigError
+
+    if FLAGS.dataset == "user_video":
+        return
+    for name in (*_USER_VIDEO_FLAGS, "face"):
+        if FLAGS[name].present:
+            raise ConfigError(f"--{name} belongs to the dataset user_video, not {FLAGS.dataset}.")
+
+
+def _settings() -> Any:
+    from facegan.config import set_by_name
+    from facegan.jobs.dataset import SETTINGS
+
+    if FLAGS.dataset != "user_video":
+        config = SETTINGS[FLAGS.dataset](size=FLAGS.size, detector=program.chosen_detector())
+        return set_by_name(config, FLAGS.set)
+    from facegan.preparation.face_clips import FaceClipConfig
+
+    chosen: dict[str, Any] = {}
+    if FLAGS.max_frames is not None:
+        chosen["max_frames"] = FLAGS.max_frames or None
+    if FLAGS.holdout is not None:
+        chosen["holdout"] = FLAGS.holdout
+    clip = FaceClipConfig(select=program.chosen_face(), detector=program.chosen_detector())
+    config = SETTINGS["user_video"](size=FLAGS.size, clip=clip, **chosen)
+    return set_by_name(config, FLAGS.set)
+
+
+def _workers() -> Any:
+    from facegan.preparation.workers import WorkersConfig, default_processes
+
+    processes = FLAGS.processes
+    if processes is None:
+        # One person's videos are few, and their faces are found frame after frame.
+        processes = 0 if FLAGS.videos else default_processes()
+    return WorkersConfig(
+        processes=processes,
+        beam_options=tuple(FLAGS.beam_options),
+        time_limit_s=FLAGS.time_limit_s,
+    )
+
+
+def _check(folder: str) -> dict[str, Any]:
+    from facegan.jobs.check import check_and_report
+    from facegan.progress import Progress
+
+    return check_and_report(folder, progress=Progress)
 
 
 def run() -> None:

@@ -1,70 +1,113 @@
-"""Builds a dataset as one call, whichever it is."""
+"""Builds and checks a dataset as one call, whichever it is."""
 
 from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facegan import config as config_lib
+from facegan.datasets import BUILDERS
+from facegan.datasets.builder import find_config, prepare_items
+from facegan.datasets.storage import quiet_tfds
 from facegan.datasets.user_video.user_video_dataset_builder import (
     UserVideoConfig,
     build_user_video,
 )
 from facegan.errors import ConfigError
+from facegan.preparation.celebamask_hq import CelebAMaskHQConfig
+from facegan.preparation.image_folder import ImageFolderConfig
+from facegan.preparation.sources import open_source
+from facegan.preparation.voxceleb import VoxCelebConfig
+from facegan.preparation.workers import WorkersConfig
 from facegan.progress import ProgressFactory, no_progress
 from facegan.video.reader import probe_clip
 
+# What becomes of the files, by dataset.
+SETTINGS: Mapping[str, type] = {
+    cls.KIND: cls
+    for cls in (UserVideoConfig, CelebAMaskHQConfig, VoxCelebConfig, ImageFolderConfig)
+}
+
 
 def build_dataset(
-    videos: Sequence[str | os.PathLike[str]],
-    config: UserVideoConfig,
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    config: Any,
     data_dir: str | os.PathLike[str],
     *,
     work_dir: str | os.PathLike[str] | None = None,
+    workers: WorkersConfig | None = None,
+    keep_work: bool = False,
     resume: bool = False,
     overwrite: bool = False,
     progress: ProgressFactory = no_progress,
 ) -> dict[str, Any]:
-    """Makes a dataset of a person's videos in a folder of its own.
+    """Makes a dataset in a folder of its own.
 
     Args:
-        videos: Video files of one person.
-        config: What becomes of them.
+        source: Folder or zip file of the raw files; for ``user_video`` also a list of videos of
+            one person.
+        config: What becomes of them, an instance of one of ``SETTINGS``, which says what dataset
+            it is.
         data_dir: Folder of the dataset.
-        work_dir: Where found faces are kept; by default inside ``data_dir``.
+        work_dir: Where half-finished work is kept; by default inside ``data_dir``. With Beam on
+            several machines, a folder that all of them see.
+        workers: Who does the work.
+        keep_work: Keep the work folder's parts when the dataset is complete.
         resume: Use a folder that is not empty: a build that was stopped goes on, a finished one is
             found again, and other datasets in it stay.
         overwrite: Make this dataset again where it is there.
         progress: Shows the progress.
 
     Returns:
-        ``dataset_dir``, ``splits`` (records by split), ``left_out`` (frames by reason), ``report``.
+        ``dataset_dir``, ``splits`` (records by split), ``left_out`` (files, or frames of a
+        person's videos, by reason), ``report``.
 
     Raises:
-        FaceganError: A video, a setting or the folder cannot be used.
+        FaceganError: A file, a setting or the folder cannot be used.
     """
     check_data_dir(data_dir, resume or overwrite)
-    for video in videos:
-        probe_clip(video)  # all of them, before the first is searched for minutes
-    return build_user_video(
-        videos, config, data_dir, work_dir=work_dir, overwrite=overwrite, progress=progress
-    )
+    if isinstance(config, UserVideoConfig):
+        if not isinstance(source, str | os.PathLike):
+            for video in source:
+                probe_clip(video)  # all of them, before the first is searched for minutes
+        return build_user_video(
+            source,
+            config,
+            data_dir,
+            work_dir=work_dir,
+            workers=workers,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    cls = BUILDERS[config.KIND]
+    with quiet_tfds():
+        builder = cls(
+            data_dir=data_dir,
+            config=find_config(cls, config),
+            source=_one_source(source),
+            work_dir=work_dir,
+            workers=workers,
+            keep_work=keep_work,
+            progress=progress,
+        )
+    return prepare_items(builder, overwrite=overwrite)
 
 
 def plan_dataset(
-    videos: Sequence[str | os.PathLike[str]],
-    config: UserVideoConfig,
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    config: Any,
     data_dir: str | os.PathLike[str],
     *,
     allow_occupied: bool = False,
 ) -> dict[str, Any]:
     """Checks what ``build_dataset`` would be given, and describes what it would take."""
     check_data_dir(data_dir, allow_occupied)
-    clips = [probe_clip(video) for video in videos]
-    return {
-        "videos": [
+    plan = {"data_dir": str(data_dir), "config": config_lib.encode(config)}
+    if isinstance(config, UserVideoConfig) and not isinstance(source, str | os.PathLike):
+        clips = [probe_clip(video) for video in source]
+        plan["videos"] = [
             {
                 "file": str(clip.path),
                 "frames": clip.num_frames,
@@ -73,9 +116,24 @@ def plan_dataset(
                 "height": clip.height,
             }
             for clip in clips
-        ],
-        "data_dir": str(data_dir),
-        "config": config_lib.encode(config),
+        ]
+        return plan
+    if isinstance(config, UserVideoConfig):
+        return {**plan, "source": str(source)}
+    cls = BUILDERS[config.KIND]
+    with quiet_tfds():
+        builder = cls(data_dir=data_dir, config=find_config(cls, config))
+    opened = open_source(_one_source(source))
+    listing = builder.list_items(opened)
+    reasons: dict[str, int] = {}
+    for entry in listing.left_out:
+        reasons[entry.reason] = reasons.get(entry.reason, 0) + 1
+    return {
+        **plan,
+        "source": opened.describe(),
+        "items": {split: len(items) for split, items in listing.splits.items()},
+        "left_out": reasons,
+        **listing.facts,
     }
 
 
@@ -89,3 +147,9 @@ def check_data_dir(data_dir: str | os.PathLike[str], allow_occupied: bool) -> No
             f"The dataset folder {folder} is not empty. Add --resume to go on in it, --overwrite "
             "to make the dataset again, or name another."
         )
+
+
+def _one_source(source: Any) -> str:
+    if not isinstance(source, str | os.PathLike):
+        raise ConfigError("This dataset is made of one folder or zip file, not of a list of files.")
+    return os.fspath(source)

@@ -22,3 +22,18 @@ def test_build_dataset_refuses_a_clip_without_a_face_and_an_occupied_folder(refu
     assert "is not empty. Add --resume" in refused(*base, junk / "occupied")
     sentence = refused(*base, junk / "data", "--size=64", after_progress=True)
     assert "grey.mp4: No face was found" in sentence
+
+
+def test_build_dataset_refuses_what_does_not_belong_together(refused, junk, clip):
+    base = ("build_dataset", "--data_dir", junk / "data")
+    assert "--videos must be given" in refused(*base)
+    assert "--manual_dir must be given" in refused(*base, "--dataset=voxceleb")
+    voxceleb = (*base, "--dataset=voxceleb", "--manual_dir", junk)
+    assert "--holdout belongs to the dataset user_video" in refused(*voxceleb, "--holdout=0.2")
+    both = refused(*base, "--videos", clip, "--manual_dir", junk)
+    assert "exclude each other" in both
+    assert "absent" in refused(*base, "--dataset=image_folder", "--manual_dir", junk / "absent")
+    assert "Did you mean 'align'?" in refused(
+        *voxceleb[:3], "--dataset=image_folder", "--manual_dir", junk, "--set=aligned=ffhq"
+    )
+    assert not (junk / "data").exists()
