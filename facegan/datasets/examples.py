@@ -12,7 +12,7 @@ import numpy as np
 
 from facegan.datasets.transforms import Augmentation, resize_pair
 from facegan.face.conditioning import Conditioner, ConditioningConfig
-from facegan.image import decode_picture
+from facegan.image import decode_picture, resize
 
 
 class ExampleMaker(Protocol):
@@ -62,3 +62,30 @@ class LandmarkExample:
         landmarks = augmentation.apply_to_landmarks(record["landmarks_xy_px"], width, height)
         image, landmarks = resize_pair(augmentation.apply_to_image(image), landmarks, self.size)
         return {**self.conditioner(landmarks), "image": image}
+
+
+class PictureExample:
+    """A picture alone, for models that are shown nothing else, and the domain it belongs to.
+
+    Reads the fields ``image`` and, with ``domain``, ``domain``. Gives ``image``, [size, size, 3]
+    uint8, and ``domain``, a scalar int64.
+    """
+
+    def __init__(self, size: int, *, domain: bool = False):
+        self.size = size
+        self.fields: tuple[str, ...] = ("image", "domain") if domain else ("image",)
+        self.outputs: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+            "image": ((size, size, 3), np.uint8)
+        }
+        if domain:
+            self.outputs["domain"] = ((), np.int64)
+
+    def __call__(
+        self, record: Mapping[str, Any], augmentation: Augmentation
+    ) -> dict[str, np.ndarray]:
+        """Makes the example of one record."""
+        image = augmentation.apply_to_image(decode_picture(record["image"]))
+        example = {"image": resize(image, self.size, self.size)}
+        if "domain" in self.outputs:
+            example["domain"] = np.asarray(record["domain"], np.int64)
+        return example

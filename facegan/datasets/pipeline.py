@@ -13,8 +13,9 @@ The pipeline knows no dataset: what a record becomes is an ``ExampleMaker``'s ma
 """
 
 import dataclasses
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +23,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from facegan.datasets.examples import ExampleMaker
-from facegan.datasets.storage import open_dataset
+from facegan.datasets.storage import open_dataset, read_report
 from facegan.datasets.transforms import Augmentation, AugmentConfig, sample_augmentation
 from facegan.errors import ConfigError, DataError
 from facegan.image import to_float_tensor
@@ -60,7 +61,8 @@ def read_records(dataset_dir: str | os.PathLike[str], split: str) -> tf.data.Dat
         split: A split's name, or a part of one as TFDS writes it (``"train[:100]"``).
 
     Returns:
-        A dataset of record dicts in the order on disk; pictures are scalar byte strings.
+        A dataset of record dicts in the order on disk; pictures are byte strings, a scalar or, for
+        a sequence of pictures, [N].
 
     Raises:
         DataError: The folder holds no dataset, or not this split.
@@ -72,18 +74,71 @@ def read_records(dataset_dir: str | os.PathLike[str], split: str) -> tf.data.Dat
             f"The dataset {dataset_dir} has no split {name!r}; it has "
             f"{', '.join(sorted(builder.info.splits))}."
         )
-    skip = {
-        key: tfds.decode.SkipDecoding()
-        for key, feature in builder.info.features.items()
-        if isinstance(feature, tfds.features.Image)
-    }
     return builder.as_dataset(
         split=split,
-        decoders=skip,
+        decoders=_leave_encoded(builder.info.features),
         shuffle_files=False,
         # The order of records must not depend on how many files are read at once.
         read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
     )
+
+
+def _leave_encoded(features: Mapping[str, Any]) -> dict[str, Any]:
+    """What keeps TFDS from decoding pictures, wherever they stand in a record."""
+    skip: dict[str, Any] = {}
+    for name, feature in features.items():
+        inner = feature.feature if isinstance(feature, tfds.features.Sequence) else feature
+        if isinstance(inner, tfds.features.Image):
+            skip[name] = tfds.decode.SkipDecoding()
+        elif isinstance(inner, tfds.features.FeaturesDict) and (below := _leave_encoded(inner)):
+            skip[name] = below
+    return skip
+
+
+def read_domains(
+    dataset_dir: str | os.PathLike[str], split: str, field: str = "domain"
+) -> tuple[tuple[str, ...], list[tf.data.Dataset]]:
+    """Opens a prepared dataset as one dataset of records for each of its domains.
+
+    Args:
+        dataset_dir: The folder that holds ``dataset_info.json``.
+        split: As ``read_records`` takes it.
+        field: The ``ClassLabel`` that says which domain a record belongs to.
+
+    Returns:
+        The domains' names, and their datasets for ``make_pipeline``; domains without a record in
+        this split are left out of both.
+
+    Raises:
+        DataError: The dataset has no such field.
+    """
+    features = open_dataset(dataset_dir).info.features
+    feature = features[field] if field in features else None
+    if not isinstance(feature, tfds.features.ClassLabel):
+        raise DataError(
+            f"The records of {dataset_dir} have no domain {field!r}; build a dataset with a folder "
+            "for each domain (tools/build_dataset.py --dataset image_folder)."
+        )
+    records = read_records(dataset_dir, split)
+    known = _read_counts(dataset_dir)
+    names, datasets = [], []
+    for label, name in enumerate(feature.names):
+        mine = records.filter(lambda record, label=label: record[field] == label)
+        # Skipping through records costs reading them; the builder has counted already.
+        count = known.get(f"{split}/{name}")
+        if count is None:
+            count = int(mine.reduce(np.int64(0), lambda count, _: count + 1))
+        if count:
+            names.append(name)
+            datasets.append(mine.apply(tf.data.experimental.assert_cardinality(count)))
+    return tuple(names), datasets
+
+
+def _read_counts(dataset_dir: str | os.PathLike[str]) -> Mapping[str, int]:
+    try:
+        return read_report(dataset_dir).get("counts", {})
+    except ConfigError:  # a dataset that somebody else's builder made
+        return {}
 
 
 def count_records(records: tf.data.Dataset) -> int:
@@ -97,7 +152,7 @@ def count_records(records: tf.data.Dataset) -> int:
 
 
 def make_pipeline(
-    records: tf.data.Dataset,
+    records: tf.data.Dataset | Sequence[tf.data.Dataset],
     make_example: ExampleMaker,
     config: PipelineConfig,
     *,
@@ -110,8 +165,9 @@ def make_pipeline(
     """Makes this shard's part of every global batch from ``start_step`` on.
 
     Args:
-        records: Finite dataset of record dicts of fixed shapes, pictures encoded
-            (``read_records``).
+        records: Finite dataset of record dicts, pictures encoded (``read_records``); or one for
+            each domain (``read_domains``): of every D examples, one comes from each of the D, in
+            an order that changes.
         make_example: What a record becomes.
         config: Batch size, order and augmentation.
         seed: Seed of the run, in [0, 2**31).
@@ -129,17 +185,20 @@ def make_pipeline(
         ConfigError: The batch cannot be cut into the shards, or a number is out of range.
         DataError: There are no records, or they lack a field.
     """
-    _check(records, make_example, config, seed, start_step, shard_index, num_shards)
-    total = count_records(records)
-    if total == 0:
+    domains = [records] if isinstance(records, tf.data.Dataset) else list(records)
+    if not domains:
+        raise DataError("There is no domain to take examples from; the split is empty.")
+    for domain in domains:
+        _check(domain, make_example, config, seed, start_step, shard_index, num_shards)
+    totals = [count_records(domain) for domain in domains]
+    if not all(totals):
         raise DataError("There are no records; build the dataset again, with less left out.")
-    fields = {name: records.element_spec[name] for name in make_example.fields}
-    records = records.map(lambda record: {name: record[name] for name in fields})
+    domains = [domain.map(_keep_fields(make_example.fields)) for domain in domains]
     first = start_step * config.batch_size
     if training:
-        stream = _endless(records, total, config.shuffle_window, seed, first)
+        stream = _balanced(domains, totals, config.shuffle_window, seed, first)
     else:
-        stream = records.skip(first)
+        stream = functools.reduce(tf.data.Dataset.concatenate, domains).skip(first)
     per_shard = config.batch_size // num_shards
     stream = stream.enumerate(start=first)
     if num_shards > 1:
@@ -183,21 +242,56 @@ def _check(
         )
 
 
+def _keep_fields(fields: Sequence[str]) -> Any:
+    return lambda record: {name: record[name] for name in fields}
+
+
+def _balanced(
+    domains: Sequence[tf.data.Dataset],
+    totals: Sequence[int],
+    window: int,
+    seed: int,
+    first: int,
+) -> tf.data.Dataset:
+    """Blocks that hold one example of each domain, from example number ``first`` on."""
+    count = len(domains)
+    block = first // count
+    streams = [
+        _endless(domain, total, window, seed, block, number)
+        for number, (domain, total) in enumerate(zip(domains, totals, strict=True))
+    ]
+    if count == 1:
+        return streams[0]
+
+    def order(number: tf.Tensor) -> tf.data.Dataset:
+        places = tf.random.experimental.stateless_shuffle(
+            tf.range(count, dtype=tf.int64), _fold([seed, -1], number)
+        )
+        return tf.data.Dataset.from_tensor_slices(places)
+
+    choices = tf.data.Dataset.range(block, np.iinfo(np.int64).max).flat_map(order)
+    return tf.data.Dataset.choose_from_datasets(streams, choices).skip(first % count)
+
+
 def _endless(
-    records: tf.data.Dataset, total: int, window: int, seed: int, first: int
+    records: tf.data.Dataset, total: int, window: int, seed: int, first: int, domain: int
 ) -> tf.data.Dataset:
     """Epoch after epoch of shuffled records, from example number ``first`` on."""
+    # Every draw has a stream of numbers of its own, in every domain.
+    draw = 4 * domain
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         if total <= window:
-            return _shuffled_windows(records, window, [seed, 0], epoch)
+            return _shuffled_windows(records, window, [seed, draw], epoch)
         # Windows of an epoch begin elsewhere than those of the last: neighbours on disk do not
         # stay together for the whole training.
         lead = tf.random.stateless_uniform(
-            [], _fold([seed, 1], epoch), 1, window + 1, dtype=tf.int64
+            [], _fold([seed, draw + 1], epoch), 1, window + 1, dtype=tf.int64
         )
-        head = _shuffled_windows(records.take(lead), window, [seed, 2], epoch)
-        return head.concatenate(_shuffled_windows(records.skip(lead), window, [seed, 3], epoch))
+        head = _shuffled_windows(records.take(lead), window, [seed, draw + 2], epoch)
+        return head.concatenate(
+            _shuffled_windows(records.skip(lead), window, [seed, draw + 3], epoch)
+        )
 
     epochs = tf.data.Dataset.range(first // total, np.iinfo(np.int64).max)
     return epochs.flat_map(one_epoch).skip(first % total)
@@ -212,13 +306,18 @@ def _shuffled_windows(
     """
 
     def shuffle(index: tf.Tensor, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        count = tf.shape(next(iter(rows.values())))[0]
+        any_rows = next(iter(rows.values()))
+        is_ragged = isinstance(any_rows, tf.RaggedTensor)
+        count = any_rows.nrows(tf.int32) if is_ragged else tf.shape(any_rows)[0]
         order = tf.random.experimental.stateless_shuffle(
             tf.range(count), _fold(_fold(seed, epoch), index)
         )
         return {name: tf.gather(value, order) for name, value in rows.items()}
 
-    return records.batch(window).enumerate().map(shuffle).unbatch()
+    shapes = [spec.shape for spec in tf.nest.flatten(records.element_spec)]
+    varies = not all(shape.is_fully_defined() for shape in shapes)
+    windows = records.ragged_batch(window) if varies else records.batch(window)
+    return windows.enumerate().map(shuffle).unbatch()
 
 
 def _fold(seed: list[int] | tf.Tensor, number: tf.Tensor) -> tf.Tensor:
@@ -252,8 +351,10 @@ def _graph_function(make_example: ExampleMaker, augment: AugmentConfig | None, s
 
 
 def _to_float(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Pictures to [-1, 1]; all else, label maps [B, H, W] included, as it is."""
+    """Pictures [..., H, W, 3] to [-1, 1]; all else, label maps [B, H, W] included, as it is."""
     return {
-        name: to_float_tensor(value) if value.dtype == tf.uint8 and value.shape.rank == 4 else value
+        name: to_float_tensor(value)
+        if value.dtype == tf.uint8 and value.shape.rank >= 4 and value.shape[-1] == 3
+        else value
         for name, value in batch.items()
     }

@@ -78,6 +78,7 @@ class Augmentation:
     warp_key: tuple[int, int] = (0, 0)
     landmark_jitter: float = 0.0  # standard deviation, share of the side
     jitter_key: tuple[int, int] = (0, 0)
+    choice_key: tuple[int, int] | None = None  # None: choices are spread evenly
 
     def matrix(self, width_px: int, height_px: int) -> np.ndarray:
         """The affine map [2, 3] float64 from old to new pixel coordinates, mirroring included."""
@@ -89,6 +90,15 @@ class Augmentation:
             linear[:, 0] *= -1
         moved = centre + np.array(self.shift_xy) * (width_px, height_px)
         return np.concatenate([linear, (moved - linear @ centre)[:, None]], axis=1)
+
+    def choose(self, total: int, count: int) -> np.ndarray:
+        """Which ``count`` of ``total`` things an example is made of: [count] int64, all different.
+
+        Drawn at random, or without a ``choice_key`` spread evenly over all in ascending order.
+        """
+        if self.choice_key is None:
+            return ((np.arange(count) + 0.5) * total / count).astype(np.int64)
+        return _generator(*self.choice_key).permutation(total)[:count]
 
     def apply_to_image(self, image: np.ndarray) -> np.ndarray:
         """Moves and recolours a picture [H, W, C] uint8; what comes in is mirrored from inside."""
@@ -168,8 +178,9 @@ def sample_augmentation(config: AugmentConfig, seed: int, number: int) -> Augmen
     # All numbers are drawn whatever the config, so that switching one amount off leaves the
     # others as they were.
     keep, shift_x, shift_y, scale, rotation, flip, brightness, contrast = draw.random(8)
+    choice_key = (seed ^ (1 << 61), number)
     if keep >= config.probability:
-        return Augmentation()
+        return Augmentation(choice_key=choice_key)
     return Augmentation(
         shift_xy=(_spread(shift_x, config.shift), _spread(shift_y, config.shift)),
         scale=1 + _spread(scale, config.scale),
@@ -182,6 +193,7 @@ def sample_augmentation(config: AugmentConfig, seed: int, number: int) -> Augmen
         warp_key=(seed ^ (1 << 62), number),
         landmark_jitter=config.landmark_jitter,
         jitter_key=(seed ^ (1 << 63), number),
+        choice_key=choice_key,
     )
 
 

@@ -37,7 +37,7 @@ def swap_sides(label_map: np.ndarray, schema: LabelSchema) -> np.ndarray:
 
 def flip_labels(label_map: np.ndarray, schema: LabelSchema) -> np.ndarray:
     """The label map [H, W] uint8 of the mirrored picture: pixels mirrored and sides swapped."""
-    return swap_sides(np.ascontiguousarray(label_map[:, ::-1]), schema)
+    return np.ascontiguousarray(swap_sides(label_map, schema)[:, ::-1])
 
 
 def merge_parts(masks: Mapping[str, np.ndarray], schema: LabelSchema) -> np.ndarray:
@@ -56,7 +56,7 @@ def merge_parts(masks: Mapping[str, np.ndarray], schema: LabelSchema) -> np.ndar
     """
     if not masks:
         raise DataError("There is no part mask to merge; at least one is needed to know the size.")
-    merged = np.zeros(next(iter(masks.values())).shape, np.uint8)
+    merged: np.ndarray = np.zeros(next(iter(masks.values())).shape, np.uint8)
     for name, mask in masks.items():
         if name not in schema.labels[1:]:
             error = unknown_name("The name of a part mask", name, schema.labels[1:], what="value")

@@ -93,7 +93,7 @@ class LabelSchema:
         twice = _first_repeated(self.labels)
         if twice is not None or "" in self.labels:
             raise ConfigError(
-                f"The labels of the schema {self.name!r} must be different texts that are not empty; "
+                f"The labels of the schema {self.name!r} must be different and not empty; "
                 f"{twice or ''!r} is not."
             )
         paired = [name for pair in self.flip_pairs for name in pair]

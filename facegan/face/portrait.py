@@ -9,17 +9,15 @@ Reference: Karras et al., "Progressive Growing of GANs", ICLR 2018, appendix C; 
 square (Karras et al., "A Style-Based Generator Architecture for GANs", CVPR 2019, appendix A).
 """
 
-import dataclasses
 import math
-from typing import ClassVar
 
 import cv2
 import numpy as np
 
-from facegan.config import require_power_of_two
-from facegan.errors import ConfigError, DataError
+from facegan.errors import DataError
 from facegan.face.align import extract_crop, invert_matrix
 from facegan.face.landmarks import GROUPS, NUM_LANDMARKS
+from facegan.image import resize
 
 _RIGHT_EYE, _LEFT_EYE = list(GROUPS["right_eye"]), list(GROUPS["left_eye"])
 _MOUTH_CORNERS = [48, 54]
@@ -27,26 +25,9 @@ _MOUTH_CORNERS = [48, 54]
 # Shares of the square's side, as FFHQ was made: how far outside the picture the fade is complete,
 # at least and beyond the square's own reach, and the standard deviation of the blur.
 _FADE_LEAST, _FADE_BEYOND, _BLUR = 0.3, 0.1, 0.02
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class PortraitConfig:
-    """Which portraits are made.
-
-    Attributes:
-        size: Height and width in pixels, a power of two.
-        max_enlargement: A face that would have to be enlarged by more than this is too small.
-    """
-
-    KIND: ClassVar[str] = "portrait"
-
-    size: int = 256
-    max_enlargement: float = 2.0
-
-    def __post_init__(self) -> None:
-        require_power_of_two("size", self.size, minimum=16)
-        if not self.max_enlargement > 0.0:
-            raise ConfigError(f"max_enlargement must be positive, got {self.max_enlargement}.")
+# The share of the fade's width in which the blur sets in. A slower one would leave a kaleidoscope
+# of mirrored hair; a sudden one shows as a line.
+_BLUR_WITHIN = 0.1
 
 
 def portrait_matrix(landmarks_xy_px: np.ndarray, size_px: int) -> np.ndarray:
@@ -100,25 +81,24 @@ def _rotate90(xy: np.ndarray) -> np.ndarray:
     return np.array([xy[1], -xy[0]])
 
 
-def enlargement(matrix: np.ndarray) -> float:
-    """How many portrait pixels stand side by side for one of the picture's."""
-    return math.hypot(matrix[0, 0], matrix[1, 0])
+def portrait_side_px(matrix: np.ndarray, size_px: int) -> float:
+    """The side, in picture pixels, of the square that a portrait's matrix cuts out."""
+    return size_px / math.hypot(matrix[0, 0], matrix[1, 0])
 
 
 def extract_portrait(image: np.ndarray, matrix: np.ndarray, size_px: int) -> np.ndarray:
-    """Cuts a portrait out of a picture.
+    """Cuts a portrait out of a picture, without aliasing when it shrinks.
 
-    What lies inside the picture is that of ``extract_crop``. Outside the picture is mirrored; away
-    from the picture's edge it is ever more blurred, with a standard deviation of 0.02 of the side,
-    and faded to the median colour, completely where the side's 0.3 or, if that is more, 0.1 beyond
-    the square's reach is left behind.
+    Outside the picture, the picture is mirrored. Away from its edge that is blurred, with a standard
+    deviation of 0.02 of the square's side, and faded to the median colour; the fade is complete at
+    0.3 of the side or, if that is more, at 0.1 beyond the square's reach, the blur after a tenth of
+    that way. What lies inside the picture is left as it is.
 
-    The authors pad and blur the picture first and then cut the square out of it. Their blur begins
-    at a third of the fade's width inside the picture and is complete at its edge; here all of the
-    picture is kept as it is, and blur begins at the edge. They sample the square bilinearly at 4096
-    pixels and reduce that with a Lanczos filter; here the picture is shrunk by area and then
-    sampled bilinearly, which is a little softer. They count landmarks from the edge of the first
-    pixel, which moves a picture by half of one.
+    The authors pad and blur the picture first and cut the square out of it then. Their blur begins
+    inside the picture, at a third of the fade's width, and is complete at the edge. They sample the
+    square bilinearly at 4096 pixels and reduce it with a Lanczos filter; here a square that shrinks
+    is sampled at twice its size and reduced by area, which leaves it a little softer. FFHQ's
+    landmarks count from the edge of the first pixel, which moves a picture by half of one.
 
     Args:
         image: [H, W, 3] uint8.
@@ -131,7 +111,7 @@ def extract_portrait(image: np.ndarray, matrix: np.ndarray, size_px: int) -> np.
     Raises:
         DataError: The portrait lies wholly outside the picture.
     """
-    portrait = extract_crop(image, matrix, size_px)
+    portrait = _extract(image, matrix, size_px, mirror=False)
     outside, strength = _find_outside(matrix, image.shape[:2], size_px)
     if not outside.any():
         return portrait
@@ -140,15 +120,22 @@ def extract_portrait(image: np.ndarray, matrix: np.ndarray, size_px: int) -> np.
             f"The portrait lies wholly outside its picture of {image.shape[1]}x{image.shape[0]} "
             "pixels; check the landmarks."
         )
-    mirrored = extract_crop(image, matrix, size_px, mirror=True)
+    mirrored = _extract(image, matrix, size_px, mirror=True)
     mixed = np.where(outside[..., None], mirrored, portrait).astype(np.float32)
     blurred = cv2.GaussianBlur(mixed, (0, 0), _BLUR * size_px, borderType=cv2.BORDER_REFLECT)
-    # The blur is complete at a third of the fade's width.
-    mixed += (blurred - mixed) * np.minimum(3.0 * strength, 1.0)[..., None]
+    mixed += (blurred - mixed) * np.minimum(strength / _BLUR_WITHIN, 1.0)[..., None]
     median = np.median(portrait[~outside], axis=0).astype(np.float32)
     mixed += (median - mixed) * strength[..., None]
     portrait[outside] = np.rint(mixed[outside]).astype(np.uint8)
     return portrait
+
+
+def _extract(image: np.ndarray, matrix: np.ndarray, size_px: int, mirror: bool) -> np.ndarray:
+    if portrait_side_px(matrix, size_px) <= size_px:
+        return extract_crop(image, matrix, size_px, mirror=mirror)
+    # Sampling between pixels blurs by up to one of them: at twice the size, by up to half of one.
+    twice = np.column_stack([2.0 * matrix[:, :2], 2.0 * matrix[:, 2] + 0.5])
+    return resize(extract_crop(image, twice, 2 * size_px, mirror=mirror), size_px, size_px)
 
 
 def _find_outside(
@@ -160,7 +147,7 @@ def _find_outside(
         [size_px, size_px] bool, and float32 from 0 at the picture's edge to 1.
     """
     back = invert_matrix(matrix)
-    side = size_px / enlargement(matrix)
+    side = portrait_side_px(matrix, size_px)
     index = np.arange(size_px)
     outside = np.zeros((size_px, size_px), bool)
     strength = np.zeros((size_px, size_px), np.float32)

@@ -104,7 +104,7 @@ def plan_dataset(
 ) -> dict[str, Any]:
     """Checks what ``build_dataset`` would be given, and describes what it would take."""
     check_data_dir(data_dir, allow_occupied)
-    plan = {"data_dir": str(data_dir), "config": config_lib.encode(config)}
+    plan: dict[str, Any] = {"data_dir": str(data_dir), "config": config_lib.encode(config)}
     if isinstance(config, UserVideoConfig) and not isinstance(source, str | os.PathLike):
         clips = [probe_clip(video) for video in source]
         plan["videos"] = [

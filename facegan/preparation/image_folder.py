@@ -97,7 +97,7 @@ class PictureWork:
         """Makes the record of one picture."""
         (file,) = item.files
         image = read_photo(self.source.read(file), file, turn_upright=True)
-        counts: dict[str, int] = {}
+        counts = {f"{item.data['split']}/{item.data['domain']}": 1}
         cut = self._align if self.config.align == "ffhq" else self._cut_centre
         square, landmarks = cut(image, file)
         if landmarks is None and self.config.landmarks:
@@ -175,7 +175,12 @@ def list_pictures(source: Source, config: ImageFolderConfig) -> Listing:
     for entry, split, domain in found:
         chosen = split or split_by_name(entry.name, config.validation, config.test)
         splits[chosen].append(
-            Item(entry.name, (entry.name,), (entry.size_bytes,), {"domain": domain or ONE_DOMAIN})
+            Item(
+                key=entry.name,
+                files=(entry.name,),
+                sizes=(entry.size_bytes,),
+                data={"split": chosen, "domain": domain or ONE_DOMAIN},
+            )
         )
     domains = sorted({domain or ONE_DOMAIN for _, _, domain in found})
     by_domain = {

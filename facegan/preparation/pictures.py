@@ -79,7 +79,7 @@ def read_photo(data: bytes, name: str, *, turn_upright: bool) -> np.ndarray:
         )
     picture = _load(picture, data, info, name)
     has_key = "transparency" in picture.info
-    if has_key or (info.mode == "RGBA" and picture.getextrema()[3] != (255, 255)):  # type: ignore[index]
+    if has_key or (info.mode == "RGBA" and picture.getextrema()[3] != (255, 255)):  # type: ignore[misc]
         raise Rejected("wrong_mode", f"{name} has transparent pixels; put it on a background.")
     if info.orientation != _UPRIGHT:
         picture = ImageOps.exif_transpose(picture)

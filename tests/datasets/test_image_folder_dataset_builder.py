@@ -7,6 +7,7 @@ import tensorflow_datasets as tfds
 
 from facegan.datasets.builder import find_config, prepare_items
 from facegan.datasets.image_folder.image_folder_dataset_builder import Builder
+from facegan.datasets.pipeline import read_domains
 from facegan.errors import ConfigError
 from facegan.preparation.image_folder import ImageFolderConfig
 from facegan.preparation.workers import WorkersConfig
@@ -113,3 +114,16 @@ def test_settings_are_checked(wrong):
     document = {**encode(ImageFolderConfig()), **wrong}
     with pytest.raises(ConfigError):
         decode(ImageFolderConfig, document)
+
+
+def test_domains_are_read_apart_without_counting_again(tmp_path):
+    names = ("a/1.png", "a/2.png", "b/3.png", "c/broken.png")
+    root = _write(tmp_path / "in", names)
+    (root / "c/broken.png").write_bytes(b"")
+    _, made = _build(root, tmp_path / "data")
+    domains, datasets = read_domains(made["dataset_dir"], "train")
+    assert domains == ("a", "b") and [int(d.cardinality()) for d in datasets] == [2, 1]
+    report = json.loads(pathlib.Path(made["report"]).read_text())
+    assert report["counts"] == {"train/a": 2, "train/b": 1}
+    _, part = read_domains(made["dataset_dir"], "train[:2]")
+    assert sum(int(d.cardinality()) for d in part) == 2

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from facegan.datasets import pipeline
-from facegan.datasets.examples import LandmarkExample
+from facegan.datasets.examples import LandmarkExample, PictureExample
 from facegan.datasets.transforms import AugmentConfig
 from facegan.errors import ConfigError, DataError
 from facegan.face.conditioning import ConditioningConfig
@@ -204,3 +204,53 @@ def test_a_folder_without_a_dataset_is_refused(tmp_path):
 def test_config_refuses_numbers_below_one(name):
     with pytest.raises(ConfigError, match=f"data.{name}"):
         pipeline.PipelineConfig(**{name: 0})
+
+
+def _domain(label, count):
+    images = [np.full((8, 8, 3), 10 * label + n, np.uint8) for n in range(count)]
+    rows = {
+        "image": [encode_picture(image) for image in images],
+        "domain": np.full(count, label, np.int64),
+    }
+    return tf.data.Dataset.from_tensor_slices(rows)
+
+
+def _take_balanced(records, steps, start=0, **kwargs):
+    config = pipeline.PipelineConfig(
+        batch_size=4, shuffle_window=3, augment=AugmentConfig(probability=0.0)
+    )
+    maker = PictureExample(8, domain=True)
+    batches = pipeline.make_pipeline(records, maker, config, seed=3, start_step=start, **kwargs)
+    return list(batches.take(steps).as_numpy_iterator())
+
+
+def test_every_block_holds_each_domain_once():
+    records = [_domain(0, 7), _domain(1, 2), _domain(2, 4)]
+    batches = _take_balanced(records, 12)
+    labels = np.concatenate([batch["domain"] for batch in batches]).reshape(-1, 3)
+    assert (np.sort(labels, axis=1) == [0, 1, 2]).all()
+    assert len({tuple(row) for row in labels}) > 3
+    values = np.rint((np.concatenate([b["image"][:, 0, 0, 0] for b in batches]) + 1) * 127.5)
+    mine = values[labels.ravel() == 0]
+    assert sorted(mine[:7]) == sorted(mine[7:14]) == list(range(7))
+    assert list(mine[:7]) != list(mine[7:14])
+
+
+def test_balanced_batches_resume_and_are_cut_into_shards():
+    records = [_domain(0, 7), _domain(1, 2), _domain(2, 4)]
+    whole = _take_balanced(records, 9)
+    for a, b in zip(whole[5:], _take_balanced(records, 4, start=5), strict=True):
+        np.testing.assert_array_equal(a["image"], b["image"])
+    parts = [_take_balanced(records, 9, shard_index=k, num_shards=2) for k in range(2)]
+    for a, left, right in zip(whole, *parts, strict=True):
+        np.testing.assert_array_equal(a["image"], np.concatenate([left["image"], right["image"]]))
+
+
+def test_domains_come_one_after_the_other_without_training():
+    batches = _take_balanced([_domain(0, 3), _domain(1, 2)], 9, training=False)
+    assert np.concatenate([b["domain"] for b in batches]).tolist() == [0, 0, 0, 1, 1]
+
+
+def test_no_domain_is_refused():
+    with pytest.raises(DataError, match="no domain"):
+        _take_balanced([], 1)

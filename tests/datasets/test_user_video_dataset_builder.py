@@ -181,7 +181,7 @@ def test_the_pipeline_takes_the_records(write_disc_clip, moving_frames, build):
 def test_tfds_knows_the_builder_and_it_reads_a_manual_folder(
     write_disc_clip, moving_frames, disc_detector, tmp_path
 ):
-    assert facegan.datasets.BUILDERS == ("user_video",)
+    assert facegan.datasets.BUILDERS["user_video"] is user_video.Builder
     assert tfds.builder_cls("user_video") is user_video.Builder
     write_disc_clip(moving_frames, "manual/me.mp4")
     builder = tfds.builder("user_video/64px", data_dir=tmp_path / "data", detector=disc_detector)

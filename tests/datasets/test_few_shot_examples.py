@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from facegan.datasets.few_shot_examples import FewShotConfig, FewShotExample
+from facegan.datasets.pipeline import PipelineConfig, make_pipeline
+from facegan.datasets.transforms import Augmentation, AugmentConfig, sample_augmentation
+from facegan.errors import ConfigError, DataError
+from facegan.face.landmarks import MEAN_SHAPE
+from facegan.face.raster import draw_landmarks
+from facegan.image import encode_picture
+
+STILL = AugmentConfig(probability=0.0)
+
+
+def _video(frames, index=0, size=32):
+    """Frame ``n`` is grey of ``10 n`` and its face is shifted by ``n`` pixels."""
+    return {
+        "images": [
+            encode_picture(np.full((size, size, 3), 10 * n, np.uint8)) for n in range(frames)
+        ],
+        "landmarks_xy_px": np.stack([MEAN_SHAPE * size / 2 + (n, 4) for n in range(frames)]).astype(
+            np.float32
+        ),
+        "video_index": np.int64(index),
+    }
+
+
+def _frames_of(example):
+    shots = [int(image[0, 0, 0]) // 10 for image in example["images"]]
+    return shots, int(example["target"][0, 0, 0]) // 10
+
+
+def test_outputs_are_as_declared():
+    maker = FewShotExample(FewShotConfig(size=16, shots=3))
+    made = maker(_video(6), sample_augmentation(AugmentConfig(), 0, 0))
+    assert {k: (v.shape, v.dtype.type) for k, v in made.items()} == maker.outputs
+
+
+def test_frames_differ_and_their_drawings_belong_to_them():
+    maker, record = FewShotExample(FewShotConfig(size=32, shots=4)), _video(9)
+    seen = set()
+    for number in range(20):
+        made = maker(record, sample_augmentation(STILL, 3, number))
+        shots, target = _frames_of(made)
+        assert len({*shots, target}) == 5
+        seen.add(target)
+        for frame, drawing in zip(shots, made["conditions"], strict=True):
+            expected = draw_landmarks(record["landmarks_xy_px"][frame], 32)
+            np.testing.assert_array_equal(drawing, expected)
+        expected = draw_landmarks(record["landmarks_xy_px"][target], 32)
+        np.testing.assert_array_equal(made["target_condition"], expected)
+    assert len(seen) > 5
+
+
+def test_the_choice_follows_from_seed_and_number():
+    maker, record = FewShotExample(FewShotConfig(size=16, shots=2)), _video(8)
+    frames = [_frames_of(maker(record, sample_augmentation(STILL, 1, n))) for n in range(8)]
+    again = [_frames_of(maker(record, sample_augmentation(STILL, 1, n))) for n in range(8)]
+    assert frames == again and len({str(f) for f in frames}) > 4
+
+
+def test_without_augmentation_frames_are_spread_evenly():
+    made = FewShotExample(FewShotConfig(size=16, shots=2))(_video(9), Augmentation())
+    assert _frames_of(made) == ([1, 7], 4)
+
+
+def test_too_few_frames_are_an_error_that_names_the_video():
+    with pytest.raises(DataError, match="Video 7 has 2 frames; 2 shots need 3"):
+        FewShotExample(FewShotConfig(size=16, shots=2))(_video(2, index=7), Augmentation())
+
+
+def test_settings_are_checked():
+    with pytest.raises(ConfigError, match="shots"):
+        FewShotConfig(shots=0)
+
+
+def _dataset(counts):
+    def generate():
+        for index, count in enumerate(counts):
+            yield _video(count, index)
+
+    return tf.data.Dataset.from_generator(
+        generate,
+        output_signature={
+            "images": tf.TensorSpec([None], tf.string),
+            "landmarks_xy_px": tf.TensorSpec([None, 68, 2], tf.float32),
+            "video_index": tf.TensorSpec([], tf.int64),
+        },
+    ).apply(tf.data.experimental.assert_cardinality(len(counts)))
+
+
+def test_videos_of_different_lengths_go_through_the_pipeline_and_resume():
+    records, maker = _dataset([3, 5, 9, 4, 7]), FewShotExample(FewShotConfig(size=16, shots=2))
+    config = PipelineConfig(batch_size=2, shuffle_window=3)
+
+    def batches(start, count):
+        pipeline = make_pipeline(records, maker, config, seed=5, start_step=start)
+        return list(pipeline.take(count).as_numpy_iterator())
+
+    whole, rest = batches(0, 6), batches(4, 2)
+    assert whole[0]["images"].shape == (2, 2, 16, 16, 3)
+    assert whole[0]["images"].dtype == np.float32 and whole[0]["target"].min() >= -1
+    for a, b in zip(whole[4:], rest, strict=True):
+        for name, value in a.items():
+            np.testing.assert_array_equal(value, b[name])
+    first_epoch = np.concatenate([b["video_index"] for b in whole])[:5]
+    assert sorted(first_epoch) == [0, 1, 2, 3, 4]
