@@ -160,9 +160,9 @@ def check_labels(label_map: np.ndarray, schema: LabelSchema, name: str) -> None:
     outside = [int(i) for i in np.flatnonzero(counts) if i >= schema.num_labels]
     shown = ", ".join(map(str, outside[:8])) + (", ..." if len(outside) > 8 else "")
     raise DataError(
-        f"{name} has {int(counts[schema.num_labels :].sum())} pixels with the ids {shown}, but the "
-        f"schema {schema.name!r} has 0 to {schema.num_labels - 1}; name the schema that the map "
-        "was made with, or mend the map."
+        f"{name} has ids that the schema {schema.name!r} (0 to {schema.num_labels - 1}) does not "
+        f"have: {shown}, on {int(counts[schema.num_labels :].sum())} of {label_map.size} pixels. "
+        "Name the schema that the map was made with, or mend the map."
     )
 
 
@@ -219,8 +219,8 @@ def _unknown_colour(picture: np.ndarray, wrong: np.ndarray, palette: Palette) ->
     )
     return DataError(
         f"The colour {colour} at row {row}, column {column} is not in the palette "
-        f"{palette.name!r}; {int(wrong.sum())} pixels of {wrong.size} have {colours} such "
-        f"{'colours' if colours > 1 else 'colour'}. {advice}"
+        f"{palette.name!r}. Pixels of unknown colours: {int(wrong.sum())} of {wrong.size}; unknown "
+        f"colours: {colours}. {advice}"
     )
 
 
