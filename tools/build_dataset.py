@@ -24,6 +24,7 @@ if not __package__:  # run as a file of a checkout, which need not be installed
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
     __package__ = "tools"
 
+import sys
 from typing import Any
 
 from absl import flags
@@ -70,7 +71,7 @@ def main() -> dict[str, Any]:
     if source is None:
         if not FLAGS.check:
             program.require_flags("videos" if FLAGS.dataset == "user_video" else "manual_dir")
-        return {"check": _check(FLAGS.data_dir)}
+        return _check(FLAGS.data_dir)
     _refuse_foreign_flags()
     if FLAGS.videos:
         program.check_videos(FLAGS.videos)
@@ -93,9 +94,7 @@ def main() -> dict[str, Any]:
         overwrite=FLAGS.overwrite,
         progress=Progress,
     )
-    if FLAGS.check:
-        result["check"] = _check(result["dataset_dir"])
-    return result
+    return {**result, **_check(result["dataset_dir"])} if FLAGS.check else result
 
 
 def _refuse_foreign_flags() -> None:
@@ -145,7 +144,10 @@ def _check(folder: str) -> dict[str, Any]:
     from facegan.jobs.check import check_and_report
     from facegan.progress import Progress
 
-    return check_and_report(folder, progress=Progress)
+    found = check_and_report(folder, progress=Progress)
+    sys.stderr.write(f"{found.pop('table')}\n")
+    found["check_report"] = found.pop("report")
+    return found
 
 
 def run() -> None:

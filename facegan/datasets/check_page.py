@@ -5,7 +5,6 @@ other host is asked for anything. Whatever comes from the dataset is escaped.
 """
 
 import base64
-import colorsys
 import dataclasses
 import html
 import os
@@ -16,21 +15,25 @@ from typing import Any
 import cv2
 import numpy as np
 
-from facegan.datasets.checking import find_report_schema, list_tables, open_report, summarize
+from facegan.datasets.checking import (
+    colour_table,
+    find_report_schema,
+    list_tables,
+    open_report,
+    summarize,
+)
 from facegan.datasets.pipeline import read_records
 from facegan.datasets.record_facts import LABEL_MAP, LANDMARKS, Fields, find_fields
 from facegan.datasets.storage import open_dataset
 from facegan.errors import ConfigError, DataError
 from facegan.face.label_maps import resize_labels
-from facegan.face.labels import PALETTES, LabelSchema
+from facegan.face.labels import LabelSchema
 from facegan.image import encode_jpeg, encode_picture, resize
 from facegan.preparation.pictures import read_label_ids, read_photo
 
 _THUMBNAIL_PX = 128
 _MAX_FRAMES = 6
 _MARK_COLOUR = (0, 255, 120)
-# No palette has it; ids outside of the schema are seen at once.
-_OUTSIDE_COLOUR = (255, 255, 255)
 
 _STYLE = """
 :root { color-scheme: light dark; --back: #fff; --text: #1b1f24; --soft: #59636e; --line: #d1d9e0;
@@ -64,7 +67,7 @@ th { color: var(--soft); font-weight: 600; }
 .labels td:last-child { width: 45%; padding-right: 0; }
 .swatch { display: inline-block; width: .9em; height: .9em; border: 1px solid var(--line);
   border-radius: .15em; margin-right: .4em; vertical-align: -.1em; }
-.bar { display: block; height: .5rem; background: var(--bar); margin: .3rem 0 .15rem; min-width: 1px; }
+.bar { display: block; height: .5rem; background: var(--bar); margin: .3rem 0 .15rem; }
 .maps { background: var(--soft); height: .2rem; margin: 0; }
 .samples { display: grid; gap: .75rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); }
@@ -113,7 +116,7 @@ def read_samples(dataset_dir: str | os.PathLike[str], result: Mapping[str, Any])
         result: What ``check_dataset`` found in it.
     """
     fields = find_fields(open_dataset(dataset_dir).info.features)
-    colours = _find_colours(_find_schema(dataset_dir))
+    colours = colour_table(_find_schema(dataset_dir))
     samples = []
     for split, numbers in result["samples"].items():
         if not numbers:
@@ -148,25 +151,6 @@ def _find_schema(dataset_dir: str | os.PathLike[str]) -> LabelSchema | None:
         return find_report_schema(open_report(dataset_dir))
     except ConfigError:
         return None  # the check tells
-
-
-def _find_colours(schema: LabelSchema | None) -> np.ndarray:
-    """A colour for each id, [256, 3] uint8."""
-    table = np.full((256, 3), _OUTSIDE_COLOUR, np.uint8)
-    if schema is None:
-        table[:] = _spread_colours(256)
-        return table
-    fitting = (palette.colours for palette in PALETTES.values() if palette.schema == schema)
-    colours = schema.colours or next(fitting, None) or _spread_colours(schema.num_labels)
-    table[: schema.num_labels] = colours
-    return table
-
-
-def _spread_colours(count: int) -> list[tuple[int, ...]]:
-    """Colours that neighbouring ids do not share; background is black."""
-    golden = 0.618034
-    hues = [colorsys.hsv_to_rgb(i * golden % 1, 0.75, 0.9) for i in range(1, count)]
-    return [(0, 0, 0), *(tuple(round(255 * part) for part in colour) for colour in hues)]
 
 
 def _draw_record(
@@ -210,7 +194,7 @@ def _draw_landmarks(
     if np.isnan(landmarks).any():
         return picture, f"{what}, no face found"
     height, width = picture.shape[:2]
-    drawn = np.ascontiguousarray(picture)
+    drawn = picture.copy()  # decoded pictures may be read-only
     # Far outside is outside; OpenCV wants small whole numbers.
     for x, y in np.clip(landmarks, -1, 2) * (width, height) - 0.5:
         cv2.circle(drawn, (round(x), round(y)), 1, _MARK_COLOUR, -1)
@@ -288,7 +272,6 @@ def _render_table(name: str, header: Sequence[str], rows: Sequence[Sequence[str]
 
 def _render_labels(result: Mapping[str, Any]) -> list[str]:
     """The histogram of labels: a thick bar for pixels, a thin one for label maps."""
-    colours = result["colours"]
     most = max(entry["pixel_share"] for entry in result["labels"]) or 1.0
     lines = [
         f"<h2>Labels, schema {_text(result['schema'] or 'unknown')}</h2>",
@@ -299,11 +282,12 @@ def _render_labels(result: Mapping[str, Any]) -> list[str]:
         '<th scope="col" class="number">in label maps</th><th scope="col">histogram</th></tr>'
         "</thead><tbody>",
     ]
-    for entry, colour in zip(result["labels"], colours, strict=True):
+    for entry in result["labels"]:
         pixels, maps = entry["pixel_share"], entry["picture_share"]
+        colour = _text(entry["colour"])
         lines.append(
             f'<tr><td class="number">{entry["id"]}</td>'
-            f'<td><span class="swatch" style="background:rgb({colour})"></span>'
+            f'<td><span class="swatch" style="background:{colour}"></span>'
             f"{_text(entry['name'])}</td>"
             f'<td class="number">{pixels:.2%}</td><td class="number">{maps:.1%}</td>'
             f'<td><span class="bar" style="width:{100 * pixels / most:.2f}%"></span>'

@@ -8,6 +8,7 @@ they are looked at and are forgotten afterwards; what grows with the dataset are
 
 import array
 import collections
+import colorsys
 import concurrent.futures
 import itertools
 import os
@@ -31,7 +32,7 @@ from facegan.datasets.record_facts import (
 )
 from facegan.datasets.storage import REPORT_NAME, open_dataset, read_report
 from facegan.errors import ConfigError
-from facegan.face.labels import CELEBAMASK19, LabelSchema, decode_schema, find_schema
+from facegan.face.labels import CELEBAMASK19, PALETTES, LabelSchema, decode_schema, find_schema
 from facegan.progress import ProgressFactory, no_progress
 
 # Texts that many records share; others, as file names, may be different in each record.
@@ -54,7 +55,7 @@ class _Finding:
 
     def add(self, example: str, count: int = 1) -> None:
         self.count += count
-        if len(self.examples) < _MAX_EXAMPLES:
+        if len(self.examples) < _MAX_EXAMPLES and example not in self.examples:
             self.examples.append(example)
 
 
@@ -210,10 +211,10 @@ def list_tables(result: Mapping[str, Any]) -> list[tuple[str, list[str], list[li
             [name.replace("_", " "), str(marks[name]), f"{marks[name] / total:.1%}"]
             for name in ("faces", "without_face", "far_outside")
         ]
-        tables.append(("Landmarks", ["", "sets", "share"], rows))
+        tables.append(("Landmarks", ["what", "sets", "share"], rows))
     if result["duplicates"]:
         rows = [[k.replace("_", " "), str(v)] for k, v in result["duplicates"].items()]
-        tables.append(("Identical pictures", ["", "pictures"], rows))
+        tables.append(("Identical pictures", ["where", "pictures"], rows))
     for key, title, what in (
         ("left_out", "Left out when the dataset was built", "reason"),
         ("counts", "Counted when the dataset was built", "what"),
@@ -241,6 +242,26 @@ def find_report_schema(report: Mapping[str, Any]) -> LabelSchema:
     return decode_schema(told) if isinstance(told, Mapping) else find_schema(str(told))
 
 
+def colour_table(schema: LabelSchema | None) -> np.ndarray:
+    """A colour to show each id with, [256, 3] uint8; ids outside of the schema are white."""
+    table = np.full((256, 3), 255, np.uint8)
+    if schema is None:
+        table[:] = _spread_colours(256)
+        return table
+    fitting = [palette.colours for palette in PALETTES.values() if palette.schema == schema]
+    own = [schema.colours] if schema.colours else []
+    colours = [*own, *fitting, _spread_colours(schema.num_labels)][0]
+    table[: schema.num_labels] = colours
+    return table
+
+
+def _spread_colours(count: int) -> list[tuple[int, ...]]:
+    """Colours that neighbouring ids do not share; background is black."""
+    golden = 0.618034
+    hues = [colorsys.hsv_to_rgb(i * golden % 1, 0.75, 0.9) for i in range(1, count)]
+    return [(0, 0, 0), *(tuple(round(255 * part) for part in colour) for colour in hues)]
+
+
 def _read_facts(
     dataset_dir: str | os.PathLike[str],
     split: str,
@@ -253,15 +274,18 @@ def _read_facts(
     if not total:
         return
     records = enumerate(read_records(dataset_dir, f"{split}[:{total}]").as_numpy_iterator())
-    while True:
+    chunk: list[tuple[int, Any]] = []
+    ended = False
+    while not ended:
+        # Decoders run beside each other, on a few records at a time.
+        chunk.clear()
         try:
-            # Decoders run beside each other, on a few records at a time.
-            chunk = list(itertools.islice(records, _CHUNK))
+            chunk.extend(itertools.islice(records, _CHUNK))
+            ended = len(chunk) < _CHUNK
         except tf.errors.OpError as error:
+            # What was read before the fault is in the chunk.
             tally.broken[split] = error.message.splitlines()[0]
-            return
-        if not chunk:
-            return
+            ended = True
         yield from threads.map(lambda pair: look_at(fields, split, *pair), chunk)
 
 
@@ -282,7 +306,9 @@ class _Tally:
         self._digests, self._owners = array.array("Q"), array.array("Q")
         self._starts: list[tuple[int, str]] = []
         self._groups: dict[str, dict[str, collections.Counter[str]]] = {
-            name: {} for name in fields.all_texts if name in _GROUPS or name in fields.classes
+            name: {}
+            for name in sorted(fields.all_texts, key=_group_rank)
+            if name in _GROUPS or name in fields.classes
         }
         self._label_pixels = np.zeros(256, np.int64)
         self._label_maps = np.zeros(256, np.int64)
@@ -324,7 +350,7 @@ class _Tally:
     def _add_picture(self, facts: RecordFacts, index: int, picture: PictureFacts) -> None:
         self._pictures[self._split] += 1
         if picture.size is None:
-            self._found["undecodable"].add(f"{facts.name}: {picture.field}: {picture.fault}")
+            self._found["undecodable"].add(picture.fault)
             return
         self._digests.append(picture.digest)
         self._owners.append(index)
@@ -335,7 +361,7 @@ class _Tally:
 
     def _add_labels(self, facts: RecordFacts) -> None:
         if facts.label_fault:
-            self._found["label_undecodable"].add(f"{facts.name}: {facts.label_fault}")
+            self._found["label_undecodable"].add(facts.label_fault)
         if facts.label_counts is None or facts.label_size is None:
             return
         self._num_label_maps += 1
@@ -418,12 +444,14 @@ class _Tally:
         if not self.fields.has_labels:
             return []
         names = () if self._schema is None else self._schema.labels
+        colours = colour_table(self._schema)
         pixels = max(int(self._label_pixels.sum()), 1)
         maps = max(self._num_label_maps, 1)
         return [
             {
                 "id": index,
                 "name": names[index] if index < len(names) else "(outside of the schema)",
+                "colour": "#{:02x}{:02x}{:02x}".format(*colours[index]),
                 "pixels": int(self._label_pixels[index]),
                 "pixel_share": float(self._label_pixels[index] / pixels),
                 "label_maps": int(self._label_maps[index]),
@@ -610,6 +638,10 @@ def _count_left_out(report: Mapping[str, Any]) -> dict[str, int]:
         for reason, entry in part.get("left_out", {}).items():
             counts[reason] += int(entry["count"])
     return dict(counts.most_common())
+
+
+def _group_rank(name: str) -> tuple[int, str]:
+    return (_GROUPS.index(name) if name in _GROUPS else len(_GROUPS), name)
 
 
 def _small_tables(

@@ -81,6 +81,7 @@ def build_dataset(
             overwrite=overwrite,
             progress=progress,
         )
+    open_source(_one_source(source))  # before a folder is made for nothing
     cls = BUILDERS[config.KIND]
     with quiet_tfds():
         builder = cls(

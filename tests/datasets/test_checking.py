@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from facegan.datasets import checking
+from facegan.datasets import check_page, checking
 from facegan.errors import ConfigError, DataError
 from facegan.face.labels import BISENET19, CELEBAMASK19, encode_schema
 from facegan.image import encode_jpeg, encode_labels, encode_picture
@@ -299,13 +299,18 @@ def test_clips_of_a_report_are_added_up(tmp_path):
 
 
 def test_damaged_record_files_are_an_error_and_the_rest_is_looked_at(tmp_path):
-    folder = store(tmp_path, face_fields(), {"test": [face(0)], "train": [face(1), face(2)]})
+    records = {"test": [face(0)], "train": [face(i) for i in range(1, 9)]}
+    folder = store(tmp_path, face_fields(), records)
     (path,) = folder.glob("*train.tfrecord*")
     os.truncate(path, path.stat().st_size // 2)
     result = checking.check_dataset(folder)
     assert "'train' can be read to record" in _problems(result, "error")[0]["what"]
     assert not result["ok"]
     assert result["splits"]["test"]["records"] == 1
+    # Records differ by a few bytes, so half of the file holds half of them, or one less.
+    assert result["splits"]["train"]["records"] in (3, 4)
+    samples = check_page.read_samples(folder, result)
+    assert len(samples) == 1 + result["splits"]["train"]["records"]
 
 
 def test_a_limit_and_samples_that_are_spread(tmp_path):
