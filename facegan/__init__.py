@@ -45,6 +45,7 @@ _EXPORTS = {
     "render_video": "facegan.render.pipeline",
     "RunConfig": "facegan.jobs.run",
     "Vid2VidConfig": "facegan.jobs.vid2vid",
+    "align_faces": "facegan.jobs.align",
     "build_dataset": "facegan.jobs.dataset",
     "export_run": "facegan.jobs.export",
     "list_presets": "facegan.jobs.run",

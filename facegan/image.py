@@ -102,7 +102,8 @@ def make_grid(rows: Sequence[Sequence[np.ndarray]], gap_px: int = 2) -> np.ndarr
 
 def decode_picture(data: bytes) -> np.ndarray:
     """Decodes PNG or JPEG bytes to [H, W, 3] uint8 RGB."""
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    # OpenCV has an error of its own for no bytes at all.
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if picture is None:
         raise DataError(
             f"A picture of {len(data)} bytes cannot be decoded; build the dataset again."

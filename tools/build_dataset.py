@@ -6,8 +6,8 @@
   voxceleb       VoxCeleb1's pictures or VoxCeleb2's videos
   image_folder   pictures, in a folder a domain or in one
 
-What was left out, and why, stands in report.json and left_out.jsonl beside the records. Half-done
-work is kept, so that a build that was stopped goes on with --resume. --check looks through a
+What was left out, and why, stands in report.json and left_out.jsonl beside the records. With --face all, everybody
+in a person's videos is taken. Half-done work is kept, so that a build that was stopped goes on with --resume. --check looks through a
 finished dataset and writes check.html and check.json into its folder; alone with --data_dir it
 checks what is there.
 
@@ -121,7 +121,8 @@ def _settings() -> Any:
         chosen["max_frames"] = FLAGS.max_frames or None
     if FLAGS.holdout is not None:
         chosen["holdout"] = FLAGS.holdout
-    clip = FaceClipConfig(select=program.chosen_face(), detector=program.chosen_detector())
+    select = "all" if FLAGS.face == "all" else program.chosen_face()
+    clip = FaceClipConfig(select=select, detector=program.chosen_detector())
     config = SETTINGS["user_video"](size=FLAGS.size, clip=clip, **chosen)
     return set_by_name(config, FLAGS.set)
 

@@ -210,6 +210,11 @@ def _stderr_set_aside() -> Iterator[None]:
 def define_face_flags() -> None:
     """Defines the flags that say which face is taken and what finds it."""
     flags.DEFINE_string("face", "largest", "Which face: largest, or 0, 1, ... by size.")
+    define_detector_flags()
+
+
+def define_detector_flags() -> None:
+    """Defines the flags that say what finds faces."""
     flags.DEFINE_enum("detector", "dlib", ["dlib", "mediapipe"], "What finds the face.")
     flags.DEFINE_string("detector_model", None, "mediapipe's face_landmarker.task file.")
 

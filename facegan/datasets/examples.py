@@ -20,8 +20,8 @@ class ExampleMaker(Protocol):
 
     Attributes:
         fields: The records' fields that it reads.
-        outputs: Shape, without batch, and dtype of each array it makes. Arrays of uint8 with
-            three dimensions are pictures: the pipeline brings them to [-1, 1].
+        outputs: Shape, without batch, and dtype of each array it makes. Arrays of uint8 that end
+            in [H, W, 3] are pictures: the pipeline brings them to [-1, 1].
     """
 
     fields: tuple[str, ...]

@@ -15,8 +15,9 @@ The pipeline knows no dataset: what a record becomes is an ``ExampleMaker``'s ma
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +28,11 @@ from facegan.datasets.storage import open_dataset, read_report
 from facegan.datasets.transforms import Augmentation, AugmentConfig, sample_augmentation
 from facegan.errors import ConfigError, DataError
 from facegan.image import to_float_tensor
+
+_Batch = TypeVar("_Batch")
+
+# How TensorFlow reports a DataError that was raised inside of a dataset.
+_RAISED_INSIDE = re.compile(r"\bDataError: (.*?)\nTraceback \(most recent call last\)", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,6 +167,7 @@ def make_pipeline(
     shard_index: int = 0,
     num_shards: int = 1,
     training: bool = True,
+    group: int = 1,
 ) -> tf.data.Dataset:
     """Makes this shard's part of every global batch from ``start_step`` on.
 
@@ -175,28 +182,32 @@ def make_pipeline(
         shard_index: This worker's number.
         num_shards: How many workers share each global batch.
         training: Endless, shuffled and augmented; else the records once, as they are, in the
-            order on disk, with a smaller last batch.
+            order on disk and domain after domain, with a smaller last batch.
+        group: How many examples in a row come from the same domain while training: with 2, a
+            batch's even and odd examples are pairs of two pictures of one domain.
 
     Returns:
         A dataset of dicts by the names of ``make_example.outputs``: pictures float32
-        [b, H, W, C] in [-1, 1], all else as made; b is ``batch_size / num_shards``.
+        [b, ..., H, W, 3] in [-1, 1], all else as made; b is ``batch_size / num_shards``.
+        ``iterate_batches`` goes through it with errors that a user understands.
 
     Raises:
-        ConfigError: The batch cannot be cut into the shards, or a number is out of range.
+        ConfigError: The batch cannot be cut into the shards or groups, or a number is out of range.
         DataError: There are no records, or they lack a field.
     """
+    _check_numbers(config, seed, start_step, shard_index, num_shards, group)
     domains = [records] if isinstance(records, tf.data.Dataset) else list(records)
     if not domains:
         raise DataError("There is no domain to take examples from; the split is empty.")
     for domain in domains:
-        _check(domain, make_example, config, seed, start_step, shard_index, num_shards)
+        _check(domain, make_example)
     totals = [count_records(domain) for domain in domains]
     if not all(totals):
         raise DataError("There are no records; build the dataset again, with less left out.")
     domains = [domain.map(_keep_fields(make_example.fields)) for domain in domains]
     first = start_step * config.batch_size
     if training:
-        stream = _balanced(domains, totals, config.shuffle_window, seed, first)
+        stream = _balanced(domains, totals, config.shuffle_window, seed, first, group)
     else:
         stream = functools.reduce(tf.data.Dataset.concatenate, domains).skip(first)
     per_shard = config.batch_size // num_shards
@@ -211,14 +222,44 @@ def make_pipeline(
     return stream.map(_to_float).prefetch(config.prefetch_batches)
 
 
-def _check(
-    records: tf.data.Dataset,
-    make_example: ExampleMaker,
+def iterate_batches(
+    batches: Iterable[_Batch], dataset_dir: str | os.PathLike[str]
+) -> Iterator[_Batch]:
+    """Goes through batches and says what is wrong with records that cannot be used.
+
+    TensorFlow wraps every error that occurs inside of a dataset into one of its own.
+
+    Args:
+        batches: What ``make_pipeline`` made, or its ``as_numpy_iterator()``.
+        dataset_dir: Where the records are, for the message.
+
+    Raises:
+        DataError: A record, or a file of records, is damaged or does not suit the example maker.
+    """
+    try:
+        yield from batches
+    except tf.errors.OpError as error:
+        raised = _RAISED_INSIDE.search(error.message)
+        if raised is not None:
+            raise DataError(f"A record of {dataset_dir} cannot be used: {raised[1]}") from error
+        # A file is cut or changed inside; ends too early; is gone.
+        kinds = tf.errors.DataLossError, tf.errors.FailedPreconditionError, tf.errors.NotFoundError
+        if not isinstance(error, kinds):
+            raise
+        # The operation's name stands around the sentence.
+        told = re.sub(r"^\{\{.*?\}\} | \[Op:.*$", "", error.message, flags=re.DOTALL).rstrip(".")
+        raise DataError(
+            f"The records of {dataset_dir} cannot be read: {told}. Build the dataset again."
+        ) from error
+
+
+def _check_numbers(
     config: PipelineConfig,
     seed: int,
     start_step: int,
     shard_index: int,
     num_shards: int,
+    group: int,
 ) -> None:
     if num_shards < 1 or config.batch_size % num_shards:
         raise ConfigError(
@@ -231,6 +272,15 @@ def _check(
         raise ConfigError(
             f"seed must be in [0, 2**31) and start_step not negative, got {seed} and {start_step}."
         )
+    per_shard = config.batch_size // num_shards
+    if group < 1 or per_shard % group:
+        raise ConfigError(
+            f"A worker's {per_shard} examples of a batch cannot be cut into groups of {group}; "
+            "choose data.batch_size as a multiple of the group times the number of workers."
+        )
+
+
+def _check(records: tf.data.Dataset, make_example: ExampleMaker) -> None:
     spec = records.element_spec
     if not isinstance(spec, Mapping):
         raise DataError(f"Records must be dicts of fields, got {type(spec).__name__}.")
@@ -252,25 +302,26 @@ def _balanced(
     window: int,
     seed: int,
     first: int,
+    group: int,
 ) -> tf.data.Dataset:
-    """Blocks that hold one example of each domain, from example number ``first`` on."""
+    """Blocks that hold one group of each domain, from example number ``first`` on."""
     count = len(domains)
-    block = first // count
+    if count == 1:
+        return _endless(domains[0], totals[0], window, seed, first, 0)
+    block = first // (count * group)
     streams = [
-        _endless(domain, total, window, seed, block, number)
+        _endless(domain, total, window, seed, block * group, number)
         for number, (domain, total) in enumerate(zip(domains, totals, strict=True))
     ]
-    if count == 1:
-        return streams[0]
 
     def order(number: tf.Tensor) -> tf.data.Dataset:
         places = tf.random.experimental.stateless_shuffle(
             tf.range(count, dtype=tf.int64), _fold([seed, -1], number)
         )
-        return tf.data.Dataset.from_tensor_slices(places)
+        return tf.data.Dataset.from_tensor_slices(tf.repeat(places, group))
 
     choices = tf.data.Dataset.range(block, np.iinfo(np.int64).max).flat_map(order)
-    return tf.data.Dataset.choose_from_datasets(streams, choices).skip(first % count)
+    return tf.data.Dataset.choose_from_datasets(streams, choices).skip(first % (count * group))
 
 
 def _endless(

@@ -89,10 +89,10 @@ def portrait_side_px(matrix: np.ndarray, size_px: int) -> float:
 def extract_portrait(image: np.ndarray, matrix: np.ndarray, size_px: int) -> np.ndarray:
     """Cuts a portrait out of a picture, without aliasing when it shrinks.
 
-    Outside the picture, the picture is mirrored. Away from its edge that is blurred, with a standard
-    deviation of 0.02 of the square's side, and faded to the median colour; the fade is complete at
-    0.3 of the side or, if that is more, at 0.1 beyond the square's reach, the blur after a tenth of
-    that way. What lies inside the picture is left as it is.
+    What lies inside the picture is left as it is. Outside, the picture is mirrored, and away from
+    its edge blurred, with a standard deviation of 0.02 of the square's side, and faded to the
+    median colour. The fade is complete at 0.3 of the side or, if that is more, at 0.1 beyond the
+    square's reach; the blur after a tenth of that way.
 
     The authors pad and blur the picture first and cut the square out of it then. Their blur begins
     inside the picture, at a third of the fade's width, and is complete at the edge. They sample the
@@ -126,8 +126,7 @@ def extract_portrait(image: np.ndarray, matrix: np.ndarray, size_px: int) -> np.
     mixed += (blurred - mixed) * np.minimum(strength / _BLUR_WITHIN, 1.0)[..., None]
     median = np.median(portrait[~outside], axis=0).astype(np.float32)
     mixed += (median - mixed) * strength[..., None]
-    portrait[outside] = np.rint(mixed[outside]).astype(np.uint8)
-    return portrait
+    return np.rint(mixed).astype(np.uint8)  # inside, where the strength is 0, as it was
 
 
 def _extract(image: np.ndarray, matrix: np.ndarray, size_px: int, mirror: bool) -> np.ndarray:

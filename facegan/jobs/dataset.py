@@ -19,6 +19,7 @@ from facegan.errors import ConfigError
 from facegan.preparation.celebamask_hq import CelebAMaskHQConfig
 from facegan.preparation.image_folder import ImageFolderConfig
 from facegan.preparation.sources import open_source
+from facegan.preparation.user_video import list_videos
 from facegan.preparation.voxceleb import VoxCelebConfig
 from facegan.preparation.workers import WorkersConfig
 from facegan.progress import ProgressFactory, no_progress
@@ -120,7 +121,12 @@ def plan_dataset(
         ]
         return plan
     if isinstance(config, UserVideoConfig):
-        return {**plan, "source": str(source)}
+        listed = list_videos(source)
+        people: dict[str, int] = {}
+        for video in listed.videos:
+            people[video.person] = people.get(video.person, 0) + 1
+        refused = [f"{entry.file}: {entry.detail}" for entry in listed.refused]
+        return {**plan, "videos_by_person": people, "refused": refused}
     cls = BUILDERS[config.KIND]
     with quiet_tfds():
         builder = cls(data_dir=data_dir, config=find_config(cls, config))

@@ -22,7 +22,13 @@ from typing import Any
 
 from facegan import config as config_lib
 from facegan.datasets.examples import ExampleMaker, LandmarkExample
-from facegan.datasets.pipeline import PipelineConfig, count_records, make_pipeline, read_records
+from facegan.datasets.pipeline import (
+    PipelineConfig,
+    count_records,
+    iterate_batches,
+    make_pipeline,
+    read_records,
+)
 from facegan.errors import CheckpointError, ConfigError, DataError
 from facegan.face.conditioning import (
     ConditioningConfig,
@@ -262,7 +268,9 @@ def train_run(
         )
         preview = _preview_batch(dataset_dir, make_example, config.data)
         with progress("Train") as callback:
-            terms = session.fit(batches, preview_batch=preview, progress=callback)
+            terms = session.fit(
+                iterate_batches(batches, dataset_dir), preview_batch=preview, progress=callback
+            )
     return {
         "run_dir": str(run_dir),
         "steps": session.step,

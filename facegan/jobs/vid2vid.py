@@ -64,6 +64,8 @@ class Vid2VidConfig:
             raise ConfigError(f"steps must be at least 1, got {self.steps}.")
         if not 0 <= self.holdout <= 0.9:
             raise ConfigError(f"holdout must be in [0, 0.9], got {self.holdout}.")
+        if self.face == "all":
+            raise ConfigError('face must be one of each video: "largest", or a number; got "all".')
 
     @property
     def work_path(self) -> pathlib.Path:

@@ -1,6 +1,6 @@
-"""One clip of a face -> square crops with landmarks, for every builder that reads videos.
+"""One clip of a face, or of several -> square crops with landmarks.
 
-Finding the face runs once over the whole clip, into a file in a work folder that a later call
+Finding the faces runs once over the whole clip, into a file in a work folder that a later call
 picks up. What follows from it (track, smoothing, crop path) is computed in memory and never
 written. Pixels are then streamed frame by frame.
 """
@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from facegan.config import encode
+from facegan.config import encode, read_json, write_json
 from facegan.errors import ConfigError, DataError, VideoError
 from facegan.face.align import CropConfig, CropPath, extract_crop, plan_crops, transform_points
 from facegan.face.analysis import (
@@ -30,21 +30,38 @@ from facegan.face.analysis import (
 from facegan.face.landmarks import DetectorConfig, FaceDetector, make_detector
 from facegan.face.smoothing import SmoothingConfig
 from facegan.face.tracking import TrackerConfig
+from facegan.preparation.items import Rejected
 from facegan.progress import ProgressFactory, no_progress
 from facegan.video.frames import ClipInfo
 from facegan.video.reader import VideoReader, probe_clip
 
 _CHUNK_BYTES = 1 << 20
 
+# With select="all", faces that are narrower on average are people in the background.
+_MIN_FACE_PX = 40
+
+_PROBLEMS_NAME = "problems.json"
+
+
+class ShortClipError(VideoError):
+    """A clip holds fewer frames than it declares."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FaceClipConfig:
     """How a face is found in a clip and cut out of it.
 
-    ``select`` is "largest" for the person who fills most of the clip, or a number: 0 for the
-    largest, 1 for the next. A frame is blurred when it has less than ``min_sharpness`` times the
-    median sharpness of its clip; 0 keeps all. A clip that holds fewer frames than it declares is
-    refused unless ``allow_damaged``.
+    Attributes:
+        detector: What finds faces.
+        tracker: How they are followed.
+        select: "largest" for the person who fills most of the clip, or a number: 0 for the
+            largest, 1 for the next. "all" takes everyone who is seen long and large enough.
+        min_track_frames: With "all", a face in fewer frames is not taken.
+        smoothing: How landmarks are smoothed.
+        crop: Which part of the frame is taken.
+        min_sharpness: A frame is blurred when it has less than this share of the median sharpness
+            of its clip; 0 keeps all.
+        allow_damaged: Use a clip that holds fewer frames than it declares, instead of refusing it.
     """
 
     KIND: ClassVar[str] = "face_clip"
@@ -52,12 +69,20 @@ class FaceClipConfig:
     detector: DetectorConfig = dataclasses.field(default_factory=DetectorConfig)
     tracker: TrackerConfig = dataclasses.field(default_factory=TrackerConfig)
     select: str | int = "largest"
+    min_track_frames: int = 25
     smoothing: SmoothingConfig = dataclasses.field(default_factory=SmoothingConfig)
     crop: CropConfig = dataclasses.field(default_factory=CropConfig)
     min_sharpness: float = 0.25
     allow_damaged: bool = False
 
     def __post_init__(self) -> None:
+        if self.select not in ("largest", "all") and not str(self.select).isdigit():
+            raise ConfigError(
+                "select must be 'largest', 'all' or a number from 0 (the largest face) on, got "
+                f"{self.select!r}."
+            )
+        if self.min_track_frames < 1:
+            raise ConfigError(f"min_track_frames must be at least 1, got {self.min_track_frames}.")
         if not 0 <= self.min_sharpness < 1:
             raise ConfigError(f"min_sharpness must be in [0, 1), got {self.min_sharpness}.")
 
@@ -138,6 +163,21 @@ class FaceCrop:
     time_s: float
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class FoundFaces:
+    """All faces of a clip, in every frame.
+
+    Attributes:
+        info: Facts about the clip.
+        store: The faces, on disk.
+        problems: What was wrong with the file, one sentence each.
+    """
+
+    info: ClipInfo
+    store: LandmarkStore
+    problems: tuple[str, ...]
+
+
 def open_face_clip(
     path: str | os.PathLike[str],
     config: FaceClipConfig,
@@ -146,18 +186,76 @@ def open_face_clip(
     detector: FaceDetector | None = None,
     progress: ProgressFactory = no_progress,
 ) -> FaceClip:
-    """Finds the face in every frame of a clip, or reads what an earlier call found.
+    """Finds the one chosen face in every frame of a clip; see ``open_face_clips``.
+
+    Raises:
+        ConfigError: ``select`` is "all".
+    """
+    if config.select == "all":
+        raise ConfigError('select must name one face here: "largest", or a number; got "all".')
+    (clip,) = open_face_clips(path, config, work_dir, detector=detector, progress=progress)
+    return clip
+
+
+def open_face_clips(
+    path: str | os.PathLike[str],
+    config: FaceClipConfig,
+    work_dir: str | os.PathLike[str],
+    *,
+    detector: FaceDetector | None = None,
+    progress: ProgressFactory = no_progress,
+) -> tuple[FaceClip, ...]:
+    """Follows the chosen faces through a clip; arguments and errors are those of ``find_faces``.
+
+    Returns:
+        A clip for each chosen face, the most visible first; never none.
+
+    Raises:
+        Rejected: No frame has the chosen face ("no_face_in_clip", "no_such_face").
+    """
+    path = os.fspath(path)
+    found = find_faces(path, config, work_dir, detector=detector, progress=progress)
+    people = tuple(rank_tracks(found.store))
+    places = _choose_faces(path, config, people, found.store.num_frames)
+    try:
+        return tuple(_follow(path, found, config, place, people) for place in places)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def locate_store(
+    path: str | os.PathLike[str], config: FaceClipConfig, work_dir: str | os.PathLike[str]
+) -> tuple[pathlib.Path, str]:
+    """Where the faces of a clip are kept, and the fingerprint that they carry.
+
+    Raises:
+        VideoError: The file cannot be read.
+    """
+    settings = {"detector": encode(config.detector), "tracker": encode(config.tracker)}
+    name = fingerprint(path, settings)
+    return pathlib.Path(work_dir) / f"{pathlib.Path(path).stem}-{name[:12]}.landmarks", name
+
+
+def find_faces(
+    path: str | os.PathLike[str],
+    config: FaceClipConfig,
+    work_dir: str | os.PathLike[str],
+    *,
+    detector: FaceDetector | None = None,
+    progress: ProgressFactory = no_progress,
+) -> FoundFaces:
+    """Finds all faces in every frame of a clip, or reads what an earlier call found.
 
     Args:
         path: The video file.
-        config: Detector, tracker, smoothing and crop.
+        config: Detector and tracker.
         work_dir: Folder for what was found; a stopped call is picked up there.
         detector: Used instead of the one that the config names.
         progress: Told the frames done.
 
     Raises:
         VideoError: The file is not a video that can be used, or is damaged.
-        DataError: No frame has the chosen face.
+        DataError: The work folder cannot be written.
     """
     path = os.fspath(path)
     info = probe_clip(path)
@@ -166,28 +264,73 @@ def open_face_clip(
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"Cannot make the folder {work}: {error.strerror or error}.") from error
-    settings = {"detector": encode(config.detector), "tracker": encode(config.tracker)}
-    name = fingerprint(path, settings)
-    store_path = work / f"{pathlib.Path(path).stem}-{name[:12]}.landmarks"
+    store_path, name = locate_store(path, config, work)
     store, problems = _analyse(path, info, config, store_path, name, detector, progress)
-    try:
-        raw = select_track(store, config.select)
-        smooth = smooth_track(raw, config.smoothing)
-        crops = plan_crops(
-            smooth.landmarks_xy_px, smooth.present, (info.height, info.width), config.crop
+    declared = info.num_frames
+    if declared is not None and store.num_frames < declared and not config.allow_damaged:
+        raise ShortClipError(
+            f"{path} declares {declared} frames but only {store.num_frames} can be decoded; it is "
+            "truncated or damaged. Copy or encode it again, or set allow_damaged to use the rest."
         )
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+    return FoundFaces(info, store, problems)
+
+
+def _choose_faces(
+    path: str, config: FaceClipConfig, people: tuple[tuple[int, int, float], ...], num_frames: int
+) -> list[int]:
+    """Places of the chosen people in the ranking, never none."""
+    if not people:
+        raise Rejected(
+            "no_face_in_clip",
+            f"{path}: No face was found in any of the {num_frames} frames; use a clip in which a "
+            "face is seen from the front.",
+        )
+    if config.select == "all":
+        chosen = [
+            place
+            for place, (_, frames, side_px) in enumerate(people)
+            if frames >= config.min_track_frames and side_px >= _MIN_FACE_PX
+        ]
+        if not chosen:
+            raise Rejected(
+                "no_face_in_clip",
+                f"{path}: No face is seen in {config.min_track_frames} frames (min_track_frames) "
+                f"and {_MIN_FACE_PX} px wide; the longest track has "
+                f"{max(frames for _, frames, _ in people)} frames.",
+            )
+        return chosen
+    place = 0 if config.select == "largest" else int(config.select)
+    if place >= len(people):
+        raise Rejected(
+            "no_such_face",
+            f"{path}: The face to take must be 'largest' or a number from 0 to {len(people) - 1} "
+            f"(largest first), got {config.select!r}.",
+        )
+    return [place]
+
+
+def _follow(
+    path: str,
+    found: FoundFaces,
+    config: FaceClipConfig,
+    place: int,
+    people: tuple[tuple[int, int, float], ...],
+) -> FaceClip:
+    """One face of an analysed clip, smoothed, with its crops."""
+    raw = select_track(found.store, place)
+    smooth = smooth_track(raw, config.smoothing)
+    frame_hw = (found.info.height, found.info.width)
+    crops = plan_crops(smooth.landmarks_xy_px, smooth.present, frame_hw, config.crop)
     return FaceClip(
         path=path,
-        info=info,
+        info=found.info,
         track=raw.track_id,
-        people=tuple(rank_tracks(store)),
+        people=people,
         landmarks_xy_px=smooth.landmarks_xy_px,
         found=raw.present,
         pts=raw.pts,
         crops=crops,
-        problems=problems,
+        problems=found.problems,
     )
 
 
@@ -200,6 +343,10 @@ def _analyse(
     detector: FaceDetector | None,
     progress: ProgressFactory,
 ) -> tuple[LandmarkStore, tuple[str, ...]]:
+    problems_path = store_path / _PROBLEMS_NAME
+    if _is_complete(store_path, name) and problems_path.is_file():
+        # The reader would decode the clip up to where it was left, which is its end.
+        return LandmarkStore.open(store_path, name), tuple(read_json(problems_path))
     start = next_index(store_path, name)
     with (
         VideoReader(path, start_index=start) as reader,
@@ -215,13 +362,18 @@ def _analyse(
             progress=callback,
         )
         problems = tuple(reader.problems)
-    declared = info.num_frames
-    if declared is not None and store.num_frames < declared and not config.allow_damaged:
-        raise VideoError(
-            f"{path} declares {declared} frames but only {store.num_frames} can be decoded; it is "
-            "truncated or damaged. Copy or encode it again, or set allow_damaged to use the rest."
-        )
+    try:
+        write_json(problems_path, list(problems))
+    except ConfigError as error:
+        raise DataError(str(error)) from error
     return store, problems
+
+
+def _is_complete(store_path: pathlib.Path, name: str) -> bool:
+    try:
+        return LandmarkStore.open(store_path, name).complete
+    except DataError:
+        return False
 
 
 def fingerprint(path: str | os.PathLike[str], settings: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The face of a single picture, with what finds it loaded once per process."""
+"""The faces of a single picture, with what finds them loaded once per process."""
 
 import functools
 
@@ -18,9 +18,14 @@ def _identity_model() -> IdentityModel:
     return IdentityModel()
 
 
+def find_faces(image: np.ndarray, config: DetectorConfig) -> list[Face]:
+    """All faces of a picture [H, W, 3] uint8 RGB, the largest first."""
+    return _detector(config).detect(image)
+
+
 def find_largest_face(image: np.ndarray, config: DetectorConfig) -> Face | None:
     """The largest face of a picture [H, W, 3] uint8 RGB, None where there is none."""
-    faces = _detector(config).detect(image)
+    faces = find_faces(image, config)
     return faces[0] if faces else None
 
 

@@ -65,6 +65,30 @@ def test_without_augmentation_frames_are_spread_evenly():
     assert _frames_of(made) == ([1, 7], 4)
 
 
+def test_only_frames_that_are_taken_are_decoded():
+    record = _video(9)
+    for index in (0, 2, 3, 5, 6, 8):
+        record["images"][index] = b"junk"
+    FewShotExample(FewShotConfig(size=16, shots=2))(record, Augmentation())
+    record["images"][4] = b"junk"
+    with pytest.raises(DataError, match="4 bytes cannot be decoded"):
+        FewShotExample(FewShotConfig(size=16, shots=2))(record, Augmentation())
+
+
+def test_all_frames_of_an_example_are_moved_alike():
+    ramp = np.repeat(np.arange(32, dtype=np.uint8)[None, :, None] * 8, 32, axis=0).repeat(3, axis=2)
+    record = {**_video(3), "images": [encode_picture(ramp)] * 3}
+    record["landmarks_xy_px"][:] = record["landmarks_xy_px"][0]
+    move = Augmentation(flip=True, shift_xy=(0.125, 0.0))
+    made = FewShotExample(FewShotConfig(size=32, shots=2))(record, move)
+    expected = ramp[:, ::-1][:, :-4]
+    for image in (*made["images"], made["target"]):
+        np.testing.assert_array_equal(image[:, 4:], expected)
+    landmarks = move.apply_to_landmarks(record["landmarks_xy_px"][0], 32, 32)
+    for drawing in (*made["conditions"], made["target_condition"]):
+        np.testing.assert_array_equal(drawing, draw_landmarks(landmarks, 32))
+
+
 def test_too_few_frames_are_an_error_that_names_the_video():
     with pytest.raises(DataError, match="Video 7 has 2 frames; 2 shots need 3"):
         FewShotExample(FewShotConfig(size=16, shots=2))(_video(2, index=7), Augmentation())

@@ -1,8 +1,11 @@
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
-from facegan.datasets import pipeline
+from facegan.datasets import pipeline, storage
 from facegan.datasets.examples import LandmarkExample, PictureExample
 from facegan.datasets.transforms import AugmentConfig
 from facegan.errors import ConfigError, DataError
@@ -120,6 +123,45 @@ def test_each_epoch_has_every_record_once_in_an_order_of_its_own(window):
         assert sorted(epoch) == list(range(COUNT))
         assert list(epoch) != list(range(COUNT))
     assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+@pytest.mark.parametrize(
+    "window, seed, order",
+    [
+        (3, 0, [0, 1, 3, 2, 4, 7, 6, 5, 9, 8, 0, 2]),
+        (4096, 5, [8, 7, 3, 0, 4, 1, 6, 5, 9, 2, 2, 0]),
+    ],
+)
+def test_the_order_is_the_same_in_every_version(window, seed, order):
+    """A run that was started with an older version goes on with the batches it would have had."""
+    assert _numbers(4, 3, window=window, seed=seed).tolist() == order
+
+
+class Count:
+    """Passes the frame index through together with the length of a list."""
+
+    fields = ("points", "frame_index")
+    outputs = {"number": ((), np.int64), "length": ((), np.int64)}
+
+    def __call__(self, record, augmentation):
+        return {
+            "number": np.int64(record["frame_index"]),
+            "length": np.int64(len(record["points"])),
+        }
+
+
+@pytest.mark.parametrize("window", [3, 4096])
+def test_records_of_varying_length_come_in_the_same_order(window):
+    records = tf.data.Dataset.range(COUNT).map(
+        lambda i: {"frame_index": i, "points": tf.zeros([i + 1, 2])}
+    )
+    config = pipeline.PipelineConfig(batch_size=4, shuffle_window=window)
+    batches = _take(pipeline.make_pipeline(records, Count(), config, seed=3, start_step=1), 4)
+    numbers = np.concatenate([batch["number"] for batch in batches])
+    expected = _numbers(4, 4, window=window, seed=3, start_step=1)
+    assert numbers.tolist() == expected.tolist()
+    lengths = np.concatenate([batch["length"] for batch in batches])
+    assert (lengths == numbers + 1).all()
 
 
 def test_another_seed_gives_another_order():
@@ -251,6 +293,139 @@ def test_domains_come_one_after_the_other_without_training():
     assert np.concatenate([b["domain"] for b in batches]).tolist() == [0, 0, 0, 1, 1]
 
 
+def test_groups_hold_one_domain_each():
+    records = [_domain(0, 7), _domain(1, 2), _domain(2, 4)]
+    whole = _take_balanced(records, 9, group=2)
+    pairs = np.concatenate([batch["domain"] for batch in whole]).reshape(-1, 2)
+    assert (pairs[:, 0] == pairs[:, 1]).all()
+    assert (np.sort(pairs[:, 0].reshape(-1, 3), axis=1) == [0, 1, 2]).all()
+    # Every picture of a domain comes before one comes again.
+    values = np.concatenate([batch["image"][:, 0, 0, 0] for batch in whole])
+    assert len(set(values[pairs.ravel() == 0][:7])) == 7
+    for a, b in zip(whole[4:], _take_balanced(records, 5, start=4, group=2), strict=True):
+        np.testing.assert_array_equal(a["image"], b["image"])
+
+
+def test_groups_are_not_cut():
+    with pytest.raises(ConfigError, match="2 examples of a batch cannot be cut into groups of 4"):
+        _take_balanced([_domain(0, 3)], 1, group=4, num_shards=2)
+
+
 def test_no_domain_is_refused():
     with pytest.raises(DataError, match="no domain"):
         _take_balanced([], 1)
+
+
+class Nested(tfds.core.GeneratorBasedBuilder):
+    """Pictures wherever a record can hold them."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        picture = tfds.features.Image(shape=(8, 8, 3), encoding_format="png")
+        features = {
+            "image": picture,
+            "images": tfds.features.Sequence(picture),
+            "pair": {"left": picture, "number": np.int64},
+            "views": tfds.features.Sequence({"view": picture, "angle": np.float32}),
+            "labels": tfds.features.LabeledImage(labels=["a", "b"], shape=(8, 8, 1)),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for number in range(1, 5):
+            picture = np.full((8, 8, 3), number, np.uint8)
+            yield (
+                str(number),
+                {
+                    "image": picture,
+                    "images": [picture] * number,
+                    "pair": {"left": picture, "number": number},
+                    "views": [{"view": picture, "angle": 0.5}] * number,
+                    "labels": picture[..., :1] % 2,
+                },
+            )
+
+
+@pytest.fixture(scope="module")
+def nested_dir(tmp_path_factory):
+    return storage.prepare_dataset(Nested(data_dir=tmp_path_factory.mktemp("nested")))
+
+
+def test_pictures_stay_encoded_wherever_they_stand(nested_dir):
+    records = list(pipeline.read_records(nested_dir, "train").as_numpy_iterator())
+    assert sorted(len(record["images"]) for record in records) == [1, 2, 3, 4]
+    for record in records:
+        number = record["pair"]["number"]
+        pictures = (
+            record["image"],
+            *record["images"],
+            record["pair"]["left"],
+            *record["views"]["view"],
+        )
+        assert len(pictures) == 2 + 2 * number
+        for picture in pictures:
+            np.testing.assert_array_equal(tf.io.decode_png(picture), np.full((8, 8, 3), number))
+        assert record["labels"][:4] == b"\x89PNG"
+
+
+def _go_through(records, maker, **kwargs):
+    batches = pipeline.make_pipeline(
+        records, maker, pipeline.PipelineConfig(batch_size=2), **kwargs
+    )
+    return list(pipeline.iterate_batches(batches.take(9), "data/faces"))
+
+
+def test_batches_pass_unchanged_where_nothing_is_damaged():
+    config = pipeline.PipelineConfig(batch_size=2)
+    batches = pipeline.make_pipeline(_records(), _faces(), config).take(3)
+    told = list(pipeline.iterate_batches(batches.as_numpy_iterator(), "data/faces"))
+    for a, b in zip(told, batches.as_numpy_iterator(), strict=True):
+        np.testing.assert_array_equal(a["image"], b["image"])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_damaged_record_is_told_in_one_sentence(training):
+    pictures = [encode_picture(np.zeros((8, 8, 3), np.uint8)), b"junk"]
+    records = tf.data.Dataset.from_tensor_slices({"image": pictures})
+    with pytest.raises(DataError) as caught:
+        _go_through(records, PictureExample(8), training=training)
+    assert str(caught.value) == (
+        "A record of data/faces cannot be used: A picture of 4 bytes cannot be decoded; build the "
+        "dataset again."
+    )
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda data: data[: len(data) // 2], r"cannot be read: truncated record at \d+.* Build"),
+        (lambda data: b"\xff" + data[1:], "cannot be read: corrupted record at 0 .* Build"),
+        (lambda data: b"", "cannot be read: Input dataset was expected to contain 4 .* only 0"),
+        (None, "cannot be read: .*nested-train.tfrecord.*; No such file or directory. Build"),
+    ],
+)
+def test_a_damaged_file_is_told_in_one_sentence(damage, message, nested_dir, tmp_path):
+    copy = tmp_path / "nested"
+    shutil.copytree(nested_dir, copy)
+    (path,) = copy.glob("*.tfrecord*")
+    data = path.read_bytes()
+    path.unlink()
+    if damage is not None:
+        path.write_bytes(damage(data))
+    with pytest.raises(DataError, match=message) as caught:
+        _go_through(pipeline.read_records(copy, "train"), PictureExample(8))
+    assert str(caught.value).startswith("The records of data/faces")
+    assert "{{" not in str(caught.value) and "[Op:" not in str(caught.value)
+
+
+def test_a_fault_of_the_maker_keeps_its_traceback():
+    class Broken(PictureExample):
+        def __call__(self, record, augmentation):
+            raise KeyError("pictures")
+
+    with pytest.raises(tf.errors.UnknownError, match="KeyError: 'pictures'"):
+        _go_through(_records(), Broken(8))

@@ -1,3 +1,4 @@
+import collections
 import itertools
 import json
 import pathlib
@@ -18,9 +19,11 @@ from facegan.face.align import CropConfig
 from facegan.face.conditioning import ConditioningConfig
 from facegan.face.retarget import FaceGeometry
 from facegan.image import decode_picture
-from facegan.preparation.face_clips import FaceClipConfig
+from facegan.preparation.face_clips import FaceClipConfig, find_faces
+from facegan.preparation.workers import WorkersConfig
 from facegan.video.reader import VideoReader
 from facegan.video.writer import VideoWriter
+from tests.two_discs import HalvesDetector, two_discs
 
 CLIP = FaceClipConfig(crop=CropConfig(mode="face", scale=1.5))
 
@@ -59,7 +62,7 @@ def test_records_hold_crops_with_their_landmarks(write_disc_clip, moving_frames,
         landmarks = record["landmarks_xy_px"]
         assert landmarks.dtype == np.float32
         np.testing.assert_allclose(landmarks.mean(axis=0), (x.mean(), y.mean()), atol=1.0)
-        assert record["clip"] == b"clip" and record["track"] == 0
+        assert record["clip"] == b"clip" and record["track"] == 0 and record["person"] == b""
         assert record["time_s"] == pytest.approx(record["frame_index"] / 25)
 
 
@@ -210,6 +213,11 @@ def test_a_pickled_builder_keeps_its_videos(tmp_path):
     builder = user_video.Builder(data_dir=tmp_path, config="128px", videos=["a.mp4"])
     again = pickle.loads(pickle.dumps(builder))
     assert again._videos == ("a.mp4",) and again.settings == builder.settings
+    people = {"anna": ["a.mp4"], "ben": ["b.mp4"]}
+    workers = WorkersConfig(processes=2)
+    builder = user_video.Builder(data_dir=tmp_path, videos=people, workers=workers)
+    again = pickle.loads(pickle.dumps(builder))
+    assert again._videos == people and again._workers == workers
 
 
 def test_a_split_without_frames_is_refused(write_disc_clip, moving_frames, frame_maker, build):
@@ -237,7 +245,176 @@ def test_wrong_settings_are_refused(wrong):
         UserVideoConfig(**wrong)
 
 
-def test_a_real_clip_through_dlib(media_dir, tmp_path):
+@pytest.fixture
+def two_people(write_disc_clip, moving_frames, tmp_path):
+    """A folder with two clips of Anna and one of Ben."""
+    write_disc_clip(moving_frames, "in/anna/1.mp4")
+    write_disc_clip(moving_frames[:10], "in/anna/2.mp4")
+    write_disc_clip(moving_frames[::-1], "in/ben/1.mp4")
+    return tmp_path / "in"
+
+
+def _count(records, *names):
+    return collections.Counter(tuple(record[name] for name in names) for record in records)
+
+
+def test_each_sub_folder_is_a_person_with_frames_of_their_own(two_people, build):
+    made = build(two_people, _config(max_frames=12))
+    # Twelve of Anna's forty frames, evenly over both clips, and twelve of Ben's thirty.
+    assert _count(_records(made["dataset_dir"], "train"), "person", "clip") == {
+        (b"anna", b"1"): 9,
+        (b"anna", b"2"): 3,
+        (b"ben", b"1"): 12,
+    }
+    assert not (pathlib.Path(made["dataset_dir"]) / user_video.GEOMETRY_NAME).exists()
+    report = json.loads(pathlib.Path(made["report"]).read_text())
+    assert [(clip["person"], clip["file"]) for clip in report["clips"]] == [
+        ("anna", "anna/1.mp4"),
+        ("anna", "anna/2.mp4"),
+        ("ben", "ben/1.mp4"),
+    ]
+    assert report["left_out"] == {} and report["files_left_out"] == []
+
+
+def test_people_may_be_given_by_name(two_people, build):
+    people = {
+        "anna": [two_people / "anna/1.mp4", two_people / "anna/2.mp4"],
+        "ben": [two_people / "ben/1.mp4"],
+    }
+    made = build(people, _config(max_frames=12))
+    counted = _count(_records(made["dataset_dir"], "train"), "person")
+    assert counted == {(b"anna",): 12, (b"ben",): 12}
+    anna = build({"anna": people["anna"]}, _config())
+    assert (pathlib.Path(anna["dataset_dir"]) / user_video.GEOMETRY_NAME).is_file()
+    other = build({"carla": people["anna"]}, _config())
+    assert other["dataset_dir"] != anna["dataset_dir"]
+
+
+def test_the_report_of_a_list_says_no_more_than_it_did(two_people, build):
+    made = build([two_people / "ben/1.mp4"], _config())
+    report = json.loads(pathlib.Path(made["report"]).read_text())
+    assert set(report) == {"kind", "version", "config", "splits", "clips"}
+    assert "person" not in report["clips"][0]
+
+
+def test_bad_files_of_a_folder_are_left_out_and_told(
+    two_people, frame_maker, write_disc_clip, build, tmp_path
+):
+    (two_people / "ben" / "broken.mp4").write_bytes(b"junk" * 100)
+    write_disc_clip([frame_maker(None)] * 5, "in/anna/empty room.mp4")
+    whole = (two_people / "anna" / "1.mp4").read_bytes()
+    (two_people / "anna" / "1.mp4").write_bytes(whole[: int(len(whole) * 0.7)])
+    (two_people / "carla").symlink_to(tmp_path)
+    made = build(two_people, _config())
+    assert _count(_records(made["dataset_dir"], "train"), "person") == {
+        (b"anna",): 10,
+        (b"ben",): 30,
+    }
+    report = json.loads(pathlib.Path(made["report"]).read_text())
+    assert {left["file"]: left["reason"] for left in report["files_left_out"]} == {
+        "anna/1.mp4": "damaged",
+        "anna/empty room.mp4": "no_face_in_clip",
+        "ben/broken.mp4": "unreadable",
+        "carla": "outside_tree",
+    }
+    assert report["left_out"]["damaged"] == {"count": 1}
+    assert made["left_out"] == dict.fromkeys(
+        ("damaged", "no_face_in_clip", "unreadable", "outside_tree"), 1
+    )
+    with pytest.raises(VideoError, match="broken.mp4"):
+        build({"ben": [two_people / "ben/1.mp4", two_people / "ben/broken.mp4"]}, _config())
+
+
+def test_a_folder_of_which_nothing_is_left_is_an_error(tmp_path, build):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(b"junk" * 100)
+    with pytest.raises(VideoError, match="a.mp4 is not a video"):
+        build(folder, _config())
+    (folder / "b.mp4").touch()
+    with pytest.raises(DataError, match="None of the 2 videos .* 2 are left out as unreadable"):
+        build(folder, _config())
+
+
+def test_all_faces_of_a_video_are_taken(write_disc_clip, tmp_path):
+    path = write_disc_clip([two_discs(22, 26, seed=n) for n in range(30)])
+    clip = FaceClipConfig(crop=CropConfig(mode="face", scale=1.2), select="all")
+    made = user_video.build_user_video(
+        [path], _config(clip=clip), tmp_path / "data", detector=HalvesDetector()
+    )
+    records = _records(made["dataset_dir"], "train")
+    assert sorted(_count(records, "track").values()) == [30, 30]
+    for record in records[:8]:
+        # Each is cut around a face of its own, with the landmarks of that one.
+        assert np.abs(record["landmarks_xy_px"].mean(axis=0) - 16).max() < 6
+    assert not (pathlib.Path(made["dataset_dir"]) / user_video.GEOMETRY_NAME).exists()
+    report = json.loads(pathlib.Path(made["report"]).read_text())
+    assert {clip["track"] for clip in report["clips"]} == {0, 1}
+
+
+def test_more_videos_than_may_stay_open(two_people, build, monkeypatch, disc_detector):
+    many = build(two_people, _config())
+    asked = disc_detector.calls
+    monkeypatch.setattr(user_video, "_MOST_OPEN", 1)
+    again = build(two_people, _config(), overwrite=True)
+    assert disc_detector.calls == asked
+    assert again == many and again["splits"] == {"train": 70}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_workers_find_the_faces_and_the_records_stay_the_same(
+    two_people, disc_detector, processes, tmp_path
+):
+    if processes > 1:
+        pytest.importorskip("apache_beam")
+    (two_people / "ben" / "broken.mp4").write_bytes(b"junk" * 100)
+    # The children look for real faces, of which discs have none, so what they would find is there.
+    for path in two_people.glob("*/[12].mp4"):
+        find_faces(path, CLIP, tmp_path / "work", detector=disc_detector)
+    asked = disc_detector.calls
+    made = user_video.build_user_video(
+        two_people,
+        _config(),
+        tmp_path / "data",
+        work_dir=tmp_path / "work",
+        workers=WorkersConfig(processes=processes),
+    )
+    here = user_video.build_user_video(
+        two_people,
+        _config(),
+        tmp_path / "here",
+        work_dir=tmp_path / "work",
+        detector=disc_detector,
+    )
+    assert disc_detector.calls == asked
+    assert made["splits"] == here["splits"] == {"train": 70}
+    assert made["left_out"] == here["left_out"] == {"unreadable": 1}
+    for one, other in zip(
+        _records(made["dataset_dir"], "train"), _records(here["dataset_dir"], "train"), strict=True
+    ):
+        assert one["image"] == other["image"] and one["person"] == other["person"]
+
+
+def test_workers_tell_of_a_named_video_that_cannot_be_used(two_people, tmp_path):
+    (two_people / "broken.mp4").write_bytes(b"junk" * 100)
+    with pytest.raises(VideoError, match="broken.mp4 is not a video"):
+        user_video.build_user_video(
+            [two_people / "broken.mp4"], _config(), tmp_path / "data", workers=WorkersConfig()
+        )
+
+
+def test_a_detector_object_and_workers_are_refused_together(disc_detector, tmp_path):
+    def make(workers):
+        user_video.Builder(data_dir=tmp_path, detector=disc_detector, workers=workers)
+
+    for workers in (WorkersConfig(processes=1), WorkersConfig(processes=0, beam_options=("--a",))):
+        with pytest.raises(ConfigError, match="works in this process only"):
+            make(workers)
+    make(WorkersConfig(processes=0))
+
+
+@pytest.mark.parametrize("workers", [None, WorkersConfig(processes=1)])
+def test_a_real_clip_through_dlib(workers, media_dir, tmp_path):
     pytest.importorskip("dlib")
     with VideoReader(media_dir / "clips" / "d10.mp4", size_hw=(256, 256)) as reader:
         info = reader.info
@@ -251,7 +428,10 @@ def test_a_real_clip_through_dlib(media_dir, tmp_path):
             for frame in itertools.islice(reader, 25):
                 writer.write(frame.image, frame.pts)
     made = user_video.build_user_video(
-        [tmp_path / "short.mp4"], UserVideoConfig(size=64, holdout=0.2), tmp_path / "data"
+        [tmp_path / "short.mp4"],
+        UserVideoConfig(size=64, holdout=0.2),
+        tmp_path / "data",
+        workers=workers,
     )
     assert made["splits"] == {"train": 20, "test": 5}
     record = _records(made["dataset_dir"], "train")[0]

@@ -5,6 +5,8 @@ from facegan.errors import ConfigError, DataError, VideoError
 from facegan.face.align import CropConfig
 from facegan.preparation import face_clips
 from facegan.preparation.face_clips import FaceClipConfig
+from facegan.preparation.items import Rejected
+from tests.two_discs import HalvesDetector, two_discs
 
 SIZE = 64
 
@@ -116,6 +118,64 @@ def test_a_clip_that_shrank_since_it_was_analysed_is_an_error(
         list(face_clips.read_crops(clip, np.array([2, 20]), SIZE))
 
 
+def test_all_faces_of_a_clip_have_a_crop_path_each(write_disc_clip, tmp_path):
+    path = write_disc_clip([two_discs(22, 26, seed=n) for n in range(30)])
+    config = FaceClipConfig(crop=CropConfig(mode="face", scale=1.2), select="all")
+    work, detector = tmp_path / "work", HalvesDetector()
+    clips = face_clips.open_face_clips(path, config, work, detector=detector)
+    assert [clip.people[place][0] for place, clip in enumerate(clips)] == [c.track for c in clips]
+    centres = [clip.landmarks_xy_px.mean(axis=(0, 1))[0] for clip in clips]
+    np.testing.assert_allclose(centres, (96, 32), atol=2)  # the larger first
+    assert clips[0].crops.side_px > clips[1].crops.side_px
+    for clip in clips:
+        (crop,) = face_clips.read_crops(clip, np.array([10]), SIZE)
+        middle = crop.landmarks_xy_px.mean(axis=0)
+        assert np.abs(middle - SIZE / 2).max() < SIZE / 6
+    asked = detector.calls
+    one = FaceClipConfig(crop=config.crop, select=1)
+    assert face_clips.open_face_clip(path, one, work, detector=detector).track == clips[1].track
+    assert detector.calls == asked  # what was found holds for every choice
+
+
+@pytest.mark.parametrize("left_radius, frames", [(22, 12), (15, 30)])
+def test_faces_seen_shortly_or_small_are_not_among_all(
+    left_radius, frames, write_disc_clip, tmp_path
+):
+    path = write_disc_clip(
+        [two_discs(left_radius if n < frames else 0, 26, seed=n) for n in range(30)]
+    )
+    config = FaceClipConfig(select="all", min_track_frames=20)
+    (clip,) = face_clips.open_face_clips(path, config, tmp_path, detector=HalvesDetector())
+    assert len(clip.people) == 2
+    assert clip.landmarks_xy_px.mean(axis=(0, 1))[0] == pytest.approx(96, abs=2)
+
+
+def test_a_clip_without_the_chosen_face_says_what_it_has(
+    write_disc_clip, moving_frames, disc_detector, tmp_path
+):
+    path = write_disc_clip(moving_frames)
+    with pytest.raises(Rejected, match="clip.mp4: .* from 0 to 0 .*got 3") as caught:
+        _open(path, tmp_path, disc_detector, select=3)
+    assert caught.value.reason == "no_such_face"
+    config = FaceClipConfig(select="all", min_track_frames=31)
+    with pytest.raises(Rejected, match="in 31 frames .* longest track has 30") as caught:
+        face_clips.open_face_clips(path, config, tmp_path / "work", detector=disc_detector)
+    assert caught.value.reason == "no_face_in_clip"
+    with pytest.raises(ConfigError, match="one face"):
+        _open(path, tmp_path, disc_detector, select="all")
+
+
+def test_problems_of_a_clip_are_told_again_by_the_second_opening(
+    write_disc_clip, moving_frames, disc_detector, tmp_path
+):
+    path = write_disc_clip(moving_frames)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * 0.7)])
+    first = _open(path, tmp_path, disc_detector, allow_damaged=True)
+    second = _open(path, tmp_path, NeverAsked(), allow_damaged=True)
+    assert first.problems and first.problems == second.problems
+
+
 def test_sharpness_falls_with_blur(write_disc_clip, frame_maker, disc_detector, tmp_path):
     frames = [frame_maker((60, 48), sharp=number % 2 == 0, seed=number) for number in range(6)]
     clip = _open(write_disc_clip(frames), tmp_path, disc_detector)
@@ -155,6 +215,9 @@ def test_all_frames_are_taken_when_there_are_no_more(count):
     np.testing.assert_array_equal(face_clips.choose_evenly(np.arange(5), count), np.arange(5))
 
 
-def test_config_refuses_a_sharpness_of_one():
-    with pytest.raises(ConfigError, match="min_sharpness"):
-        FaceClipConfig(min_sharpness=1.0)
+@pytest.mark.parametrize(
+    "wrong", [{"min_sharpness": 1.0}, {"min_track_frames": 0}, {"select": "both"}, {"select": -1}]
+)
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        FaceClipConfig(**wrong)

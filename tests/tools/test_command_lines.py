@@ -19,6 +19,7 @@ def test_the_design_s_tools_are_there():
     assert set(TOOLS) >= {
         "vid2vid",
         "build_dataset",
+        "align_faces",
         "train",
         "export",
         "render_video",

@@ -1,10 +1,16 @@
-"""Frames of a person's own videos, with landmarks: what a model of one face is trained on."""
+"""Frames of people's own videos, with landmarks.
 
+One person's videos are what a model of one face is trained on; a folder with a sub-folder for each
+person makes a dataset of many, and ``clip.select="all"`` takes every face of a video.
+"""
+
+import collections
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +25,7 @@ from facegan.datasets.storage import (
     quiet_tfds,
     read_report,
 )
-from facegan.errors import ConfigError, DataError
+from facegan.errors import ConfigError, DataError, VideoError
 from facegan.face.landmarks import NUM_LANDMARKS, FaceDetector
 from facegan.face.retarget import fit_geometry
 from facegan.image import encode_picture
@@ -28,19 +34,31 @@ from facegan.preparation.face_clips import (
     FaceClipConfig,
     choose_evenly,
     fingerprint,
-    open_face_clip,
+    open_face_clips,
     read_crops,
     sharpness,
 )
+from facegan.preparation.items import LeftOut, Rejected
+from facegan.preparation.user_video import (
+    PersonVideo,
+    VideoList,
+    VideoSource,
+    find_all_faces,
+    list_videos,
+    reason_of,
+)
+from facegan.preparation.workers import WorkersConfig
 from facegan.progress import ProgressFactory, no_progress
 
 GEOMETRY_NAME = "geometry.json"
 _SIZES = (64, 128, 256, 512, 1024)
-_VIDEO_ENDINGS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 
 # Landmarks of a face at the edge of the frame may lie this far outside, in crop sides: the jaw of
 # a close-up does, and the rest of the picture is as good as any.
 _REACH = 0.05
+
+# A face that is open holds a file open, of which a process may have a thousand.
+_MOST_OPEN = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,8 +66,8 @@ class UserVideoConfig:
     """What becomes of the videos.
 
     ``size`` is that of the stored crops; twice the size of training keeps augmented pictures
-    sharper. ``max_frames`` counts over all videos and splits, None takes all. ``holdout`` is the
-    last part of each video, kept for the split ``test``.
+    sharper. ``max_frames`` counts for each person, over all their videos, faces and splits; None
+    takes all. ``holdout`` is the last part of each video, kept for the split ``test``.
     """
 
     KIND: ClassVar[str] = "user_video"
@@ -77,13 +95,56 @@ class UserVideoBuilderConfig(tfds.core.BuilderConfig):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Selection:
-    """The frames of one clip that are stored, by split, and those that are not, by reason."""
+class _Face:
+    """A face of a video that is taken.
 
+    Attributes:
+        video: The video.
+        place: Which of the video's chosen faces it is.
+        clip: What is known of it, without landmarks; ``_Faces.open`` has them.
+        inside: [N] bool, the frames that hold the whole face.
+    """
+
+    video: PersonVideo
+    place: int
     clip: FaceClip
+    inside: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Selection:
+    """The frames of one face that are stored, by split, and those that are not, by reason."""
+
+    face: _Face
     train_frames: int  # frames before the held-out part
     chosen: dict[str, np.ndarray]
     left_out: dict[str, np.ndarray]
+
+
+class _Faces:
+    """Opens the faces of videos, and keeps those open that were used last."""
+
+    def __init__(self, load: Callable[[str], tuple[FaceClip, ...]]) -> None:
+        self._load = functools.lru_cache(_MOST_OPEN)(load)
+
+    def of_video(self, video: PersonVideo) -> list[_Face]:
+        """The chosen faces of a video."""
+        return [
+            _Face(
+                video,
+                place,
+                dataclasses.replace(clip, landmarks_xy_px=clip.landmarks_xy_px[:0].copy()),
+                clip.inside_frame(_REACH),
+            )
+            for place, clip in enumerate(self._load(video.path))
+        ]
+
+    def open(self, face: _Face) -> FaceClip:
+        """A face with its landmarks."""
+        clips = self._load(face.video.path)
+        if face.place >= len(clips) or len(clips[face.place]) != len(face.clip):
+            raise VideoError(f"{face.video.path} was changed while it was being used.")
+        return clips[face.place]
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -93,16 +154,23 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         data_dir: Root of TFDS' datasets.
         config: One of ``BUILDER_CONFIGS`` by name, or a ``UserVideoBuilderConfig``.
         version: As TFDS has it.
-        videos: Video files of one person; without them all videos of the manual folder are taken.
-        work_dir: Where found faces are kept; by default beside the dataset.
-        detector: Used instead of the one that the config names.
+        videos: Video files of one person, or lists of them by person, or a folder; without them
+            the manual folder is taken.
+        work_dir: Where found faces are kept; by default beside the dataset. With Beam on several
+            machines, a folder that all of them see.
+        workers: Who searches the videos for faces; None does it in this process.
+        detector: Used instead of the one that the config names, in this process only.
         progress: Told how far the stages are.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.0.0": "First version.",
+        "1.1.0": "Several people, and several faces in a video; records name the person.",
+    }
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "Put the videos of one person (.mp4, .mov, .mkv, .webm, .avi or .m4v) into the folder."
+        "Put the videos of one person (.mp4, .mov, .mkv, .webm, .avi or .m4v) into the folder, or "
+        "those of several people into a sub-folder each, which names the person."
     )
     BUILDER_CONFIGS = [
         UserVideoBuilderConfig(
@@ -120,18 +188,31 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         data_dir: str | os.PathLike[str] | None = None,
         config: str | UserVideoBuilderConfig | None = None,
         version: Any = None,
-        videos: Sequence[str | os.PathLike[str]] = (),
+        videos: VideoSource = (),
         work_dir: str | os.PathLike[str] | None = None,
+        workers: WorkersConfig | None = None,
         detector: FaceDetector | None = None,
         progress: ProgressFactory = no_progress,
     ):
-        self._videos = tuple(os.fspath(video) for video in videos)
+        self._videos = _as_plain_values(videos)
         self._work_dir = None if work_dir is None else os.fspath(work_dir)
+        # Without processes of its own the work is done here, where it is needed.
+        here = workers is None or not (workers.processes or workers.beam_options)
+        self._workers = None if here else workers
+        if self._workers is not None and detector is not None:
+            raise ConfigError(
+                "A detector object works in this process only, got workers with processes of their "
+                "own as well; name the detector in the settings, or leave workers out."
+            )
         self._detector, self._progress = detector, progress
         super().__init__(data_dir=data_dir, config=config, version=version)
         # TFDS makes a builder again from these when it is unpickled.
         self._original_state.update(
-            videos=self._videos, work_dir=self._work_dir, detector=detector, progress=progress
+            videos=self._videos,
+            work_dir=self._work_dir,
+            workers=workers,
+            detector=detector,
+            progress=progress,
         )
 
     @property
@@ -151,6 +232,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "frame_index": np.int64,
                     "pts": np.int64,
                     "time_s": np.float32,
+                    "person": tfds.features.Text(),
                     "clip": tfds.features.Text(),
                     "track": np.int64,
                 }
@@ -161,37 +243,79 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        videos = self._videos or _find_videos(manual_folder(dl_manager))
+        listing = list_videos(self._videos or manual_folder(dl_manager))
         work_dir = self._work_dir or pathlib.Path(self._data_dir_root) / f".{self.name}_work"
-        clips = [
-            open_face_clip(
-                video,
-                self.settings.clip,
-                work_dir,
+        opener = _Faces(
+            functools.partial(
+                open_face_clips,
+                config=self.settings.clip,
+                work_dir=work_dir,
                 detector=self._detector,
                 progress=self._progress,
             )
-            for video in videos
-        ]
-        selections = _select_frames(clips, self.settings, self._progress)
+        )
+        faces, left_out = self._find_faces(listing, work_dir, opener)
+        selections = _select_frames(faces, opener, self.settings, self._progress)
+        report = _describe(selections, self.settings)
+        if listing.folder is not None:
+            report |= _describe_left_out([*listing.refused, *left_out])
         # TFDS points data_path to the temporary folder now, so these appear with the records.
         folder = pathlib.Path(self.data_path)
-        write_json(folder / REPORT_NAME, _describe(selections, self.settings))
-        write_json(folder / GEOMETRY_NAME, _fit_geometry(selections, self.settings.size))
+        write_json(folder / REPORT_NAME, report)
+        # A geometry is one face's, and nobody knows whether two faces are of one person.
+        people = {face.video.person for face in faces}
+        if len(people) == 1 and not any(face.place for face in faces):
+            geometry = _fit_geometry(selections, opener, self.settings.size)
+            write_json(folder / GEOMETRY_NAME, geometry)
         return {
-            split: self._generate_examples(selections, split)
+            split: self._generate_examples(selections, opener, split)
             for split in _splits(self.settings.holdout)
         }
 
+    def _find_faces(
+        self, listing: VideoList, work_dir: str | os.PathLike[str], opener: _Faces
+    ) -> tuple[list[_Face], list[LeftOut]]:
+        """The faces of all videos, and the videos without."""
+        failed: Mapping[str, LeftOut] = {}
+        if self._workers is not None:
+            failed = find_all_faces(
+                listing.videos, self.settings.clip, work_dir, self._workers, self._progress
+            )
+        faces: list[_Face] = []
+        left_out: list[LeftOut] = []
+        for video in listing.videos:
+            if video.path in failed:
+                if not listing.tolerant:
+                    raise _as_error(failed[video.path])
+                left_out.append(failed[video.path])
+                continue
+            try:
+                faces.extend(opener.of_video(video))
+            except (Rejected, VideoError) as error:
+                if not listing.tolerant:
+                    raise
+                detail = " ".join(str(error).split())
+                left_out.append(LeftOut(video.file, reason_of(error), detail))
+        if not faces:
+            ((reason, count),) = collections.Counter(e.reason for e in left_out).most_common(1)
+            example = next(entry for entry in left_out if entry.reason == reason)
+            raise DataError(
+                f"None of the {len(listing.videos)} videos of {listing.folder} can be used: "
+                f"{count} are left out as {reason}, such as {example.file}: {example.detail}"
+            )
+        return faces, left_out
+
     def _generate_examples(
-        self, selections: Sequence[_Selection], split: str
+        self, selections: Sequence[_Selection], opener: _Faces, split: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         total = sum(len(selection.chosen[split]) for selection in selections)
         done = 0
         with self._progress(f"Write {split} frames") as callback:
             callback(0, total, "frame")
             for number, selection in enumerate(selections):
-                clip = selection.clip
+                if not len(selection.chosen[split]):
+                    continue
+                clip = opener.open(selection.face)
                 for crop in read_crops(clip, selection.chosen[split], self.settings.size):
                     yield (
                         f"{number:04d}-{crop.index:08d}",
@@ -201,6 +325,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                             "frame_index": crop.index,
                             "pts": crop.pts,
                             "time_s": crop.time_s,
+                            "person": selection.face.video.person,
                             "clip": clip.name,
                             "track": clip.track,
                         },
@@ -210,11 +335,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def build_user_video(
-    videos: Sequence[str | os.PathLike[str]],
+    videos: VideoSource,
     config: UserVideoConfig,
     data_dir: str | os.PathLike[str],
     *,
     work_dir: str | os.PathLike[str] | None = None,
+    workers: WorkersConfig | None = None,
     overwrite: bool = False,
     detector: FaceDetector | None = None,
     progress: ProgressFactory = no_progress,
@@ -224,34 +350,41 @@ def build_user_video(
     The dataset's folder carries a name made of the settings and the videos' content: other videos
     or settings never meet old records.
 
+    A video that was named and cannot be used is an error. Of several in a folder it is left out,
+    and the report says why.
+
     Args:
-        videos: Video files of one person.
+        videos: Video files of one person; or lists of them by person; or a folder, in which each
+            sub-folder holds one person's videos.
         config: What becomes of them.
         data_dir: Root of TFDS' datasets.
         work_dir: Where found faces are kept, so that a stopped call is picked up; by default
-            below ``data_dir``.
+            below ``data_dir``. With Beam on several machines, a folder that all of them see.
+        workers: Who searches the videos for faces; None does it in this process.
         overwrite: Make the dataset again where it is there.
-        detector: Used instead of the one that the config names.
+        detector: Used instead of the one that the config names, in this process only.
         progress: Told how far the stages are.
 
     Returns:
-        ``dataset_dir``, ``splits`` (records by split), ``left_out`` (frames by reason) and
-        ``report`` (the path of the report).
+        ``dataset_dir``, ``splits`` (records by split), ``left_out`` (frames, and videos of a
+        folder, by reason) and ``report`` (the path of the report).
 
     Raises:
         VideoError: A file is not a video that can be used.
         DataError: No frame can be used, or the disk cannot be written.
+        ConfigError: No video is named, or both a detector and workers.
 
     Example:
         >>> build_user_video(  # doctest: +SKIP
         ...     ["hopper.mp4"], UserVideoConfig(size=128, holdout=0.2), "data")["splits"]
         {'train': 200, 'test': 50}
     """
-    if not videos:
+    if not isinstance(videos, os.PathLike) and not videos:
         raise ConfigError("build_user_video needs at least one video, got none.")
     digest = hashlib.sha256(str(encode(config)).encode())
-    for video in videos:
-        digest.update(fingerprint(os.fspath(video), {"name": pathlib.Path(video).stem}).encode())
+    listing = list_videos(videos)
+    for video in listing.videos:
+        digest.update(_identify(video, listing.tolerant).encode())
     with quiet_tfds():
         builder = Builder(
             data_dir=data_dir,
@@ -262,14 +395,15 @@ def build_user_video(
             ),
             videos=videos,
             work_dir=work_dir,
+            workers=workers,
             detector=detector,
             progress=progress,
         )
     folder = prepare_dataset(builder, overwrite=overwrite)
     report = read_report(folder)
     left_out: dict[str, int] = {}
-    for clip in report["clips"]:
-        for reason, entry in clip["left_out"].items():
+    for part in (report, *report["clips"]):
+        for reason, entry in part.get("left_out", {}).items():
             left_out[reason] = left_out.get(reason, 0) + entry["count"]
     return {
         "dataset_dir": str(folder),
@@ -279,11 +413,33 @@ def build_user_video(
     }
 
 
-def _find_videos(folder: pathlib.Path) -> list[str]:
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in _VIDEO_ENDINGS)
-    if not found:
-        raise DataError(f"{folder} holds no video; allowed endings: {', '.join(_VIDEO_ENDINGS)}.")
-    return [os.fspath(path) for path in found]
+def _as_plain_values(videos: VideoSource) -> Any:
+    if isinstance(videos, str | os.PathLike):
+        return os.fspath(videos)
+    if isinstance(videos, Mapping):
+        return dict(videos)
+    return tuple(os.fspath(video) for video in videos)
+
+
+def _identify(video: PersonVideo, tolerant: bool) -> str:
+    """Names a video's content and whose it is."""
+    facts = {"name": pathlib.Path(video.path).stem}
+    if video.person:
+        facts["person"] = video.person
+    try:
+        return fingerprint(video.path, facts)
+    except VideoError:
+        if not tolerant:
+            raise
+        return f"unreadable {video.file}"
+
+
+def _as_error(left: LeftOut) -> DataError | VideoError:
+    """The error that another process met."""
+    detail = left.detail if left.file in left.detail else f"{left.file}: {left.detail}"
+    if left.reason in ("unreadable", "damaged"):
+        return VideoError(detail)
+    return Rejected(left.reason, detail)
 
 
 def _splits(holdout: float) -> tuple[str, ...]:
@@ -291,30 +447,25 @@ def _splits(holdout: float) -> tuple[str, ...]:
 
 
 def _select_frames(
-    clips: Sequence[FaceClip], config: UserVideoConfig, progress: ProgressFactory
+    faces: Sequence[_Face], opener: _Faces, config: UserVideoConfig, progress: ProgressFactory
 ) -> list[_Selection]:
-    """Decides for every frame of every clip whether it is stored, and where."""
-    inside = [clip.inside_frame(_REACH) for clip in clips]
-    # One number for every frame of all clips in a row: spread evenly over the whole.
-    starts = np.cumsum([0, *(len(clip) for clip in clips)])
-    candidates = np.flatnonzero(np.concatenate(inside))
-    taken = choose_evenly(candidates, config.max_frames)
+    """Decides for every frame of every face whether it is stored, and where."""
     selections = []
-    for clip, good, start in zip(clips, inside, starts, strict=False):
-        mine = taken[(taken >= start) & (taken < start + len(clip))] - start
-        boundary = max(1, round(len(clip) * (1 - config.holdout)))
+    for face, mine in zip(faces, _choose_frames(faces, config.max_frames), strict=True):
+        found = face.clip.found
+        boundary = max(1, round(len(found) * (1 - config.holdout)))
         train, test = mine[mine < boundary], mine[mine >= boundary]
         # Held-out frames are judged by, so blurred ones stay among them.
-        sharp = train[_are_sharp(clip, train, config, progress)]
-        usable = np.flatnonzero(good)
+        sharp = train[_are_sharp(face, opener, train, config, progress)]
+        usable = np.flatnonzero(face.inside)
         selections.append(
             _Selection(
-                clip=clip,
+                face=face,
                 train_frames=boundary,
                 chosen={"train": sharp, "test": test},
                 left_out={
-                    "no_face": np.flatnonzero(~clip.found),
-                    "face_outside_frame": np.flatnonzero(clip.found & ~good),
+                    "no_face": np.flatnonzero(~found),
+                    "face_outside_frame": np.flatnonzero(found & ~face.inside),
                     "blurred": np.setdiff1d(train, sharp),
                     "not_chosen": np.setdiff1d(usable, mine),
                 },
@@ -322,24 +473,45 @@ def _select_frames(
         )
     for split in _splits(config.holdout):
         if not any(len(selection.chosen[split]) for selection in selections):
-            names = ", ".join(selection.clip.path for selection in selections)
+            names = [face.video.path for face in faces]
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise DataError(
-                f"No frame is left for the split {split!r} of {names}; use longer videos, a "
-                "larger max_frames or another holdout."
+                f"No frame is left for the split {split!r} of {', '.join(names[:3])}{more}; use "
+                "longer videos, a larger max_frames or another holdout."
             )
     return selections
 
 
+def _choose_frames(faces: Sequence[_Face], max_frames: int | None) -> list[np.ndarray]:
+    """The frames of each face that its person's share allows, ascending."""
+    people: dict[str, list[int]] = {}
+    for number, face in enumerate(faces):
+        people.setdefault(face.video.person, []).append(number)
+    chosen = [np.zeros(0, np.int64)] * len(faces)
+    for numbers in people.values():
+        # One number for every frame of all clips in a row: spread evenly over the whole.
+        starts = np.cumsum([0, *(len(faces[number].inside) for number in numbers)])
+        candidates = np.flatnonzero(np.concatenate([faces[number].inside for number in numbers]))
+        taken = choose_evenly(candidates, max_frames)
+        for number, start, stop in zip(numbers, starts[:-1], starts[1:], strict=True):
+            chosen[number] = taken[(taken >= start) & (taken < stop)] - start
+    return chosen
+
+
 def _are_sharp(
-    clip: FaceClip, frames: np.ndarray, config: UserVideoConfig, progress: ProgressFactory
+    face: _Face,
+    opener: _Faces,
+    frames: np.ndarray,
+    config: UserVideoConfig,
+    progress: ProgressFactory,
 ) -> np.ndarray:
-    """Whether each of the frames [M] of a clip is sharp, beside the others: [M] bool."""
+    """Whether each of the frames [M] of a face is sharp, beside the others: [M] bool."""
     if config.clip.min_sharpness == 0 or not len(frames):
         return np.ones(len(frames), bool)
     values = np.zeros(len(frames))
-    with progress(f"Check frames of {pathlib.Path(clip.path).name}") as callback:
+    with progress(f"Check frames of {pathlib.Path(face.video.path).name}") as callback:
         callback(0, len(frames), "frame")
-        for i, crop in enumerate(read_crops(clip, frames, config.size)):
+        for i, crop in enumerate(read_crops(opener.open(face), frames, config.size)):
             values[i] = sharpness(crop)
             callback(i + 1, len(frames), "frame")
     return values >= config.clip.min_sharpness * np.median(values)
@@ -355,36 +527,54 @@ def _describe(selections: Sequence[_Selection], config: UserVideoConfig) -> dict
         "splits": {
             split: sum(len(selection.chosen[split]) for selection in selections) for split in splits
         },
-        "clips": [
-            {
-                "file": pathlib.Path(selection.clip.path).name,
-                "frames": len(selection.clip),
-                "frame_rate": str(selection.clip.info.frame_rate),
-                "time_base": str(selection.clip.info.time_base),
-                "width": selection.clip.info.width,
-                "height": selection.clip.info.height,
-                "people": [
-                    {"track": track, "frames": frames, "face_px": round(side, 1)}
-                    for track, frames, side in selection.clip.people
-                ],
-                "track": selection.clip.track,
-                "crop_side_px": int(selection.clip.crops.side_px),
-                "held_out_from": selection.train_frames if config.holdout > 0 else None,
-                "splits": {split: len(selection.chosen[split]) for split in splits},
-                "left_out": list_left_out(selection.left_out),
-                "problems": list(selection.clip.problems),
-            }
-            for selection in selections
-        ],
+        "clips": [_describe_clip(selection, splits, config) for selection in selections],
     }
 
 
-def _fit_geometry(selections: Sequence[_Selection], size: int) -> dict[str, Any]:
+def _describe_clip(
+    selection: _Selection, splits: Sequence[str], config: UserVideoConfig
+) -> dict[str, Any]:
+    video, clip = selection.face.video, selection.face.clip
+    return {
+        "file": video.file,
+        **({"person": video.person} if video.person else {}),
+        "frames": len(clip),
+        "frame_rate": str(clip.info.frame_rate),
+        "time_base": str(clip.info.time_base),
+        "width": clip.info.width,
+        "height": clip.info.height,
+        "people": [
+            {"track": track, "frames": frames, "face_px": round(side, 1)}
+            for track, frames, side in clip.people
+        ],
+        "track": clip.track,
+        "crop_side_px": int(clip.crops.side_px),
+        "held_out_from": selection.train_frames if config.holdout > 0 else None,
+        "splits": {split: len(selection.chosen[split]) for split in splits},
+        "left_out": list_left_out(selection.left_out),
+        "problems": list(clip.problems),
+    }
+
+
+def _describe_left_out(left_out: Sequence[LeftOut]) -> dict[str, Any]:
+    """The part of the report that says which videos were left out and why."""
+    reasons = collections.Counter(entry.reason for entry in left_out)
+    files = sorted(left_out, key=lambda entry: (entry.file, entry.reason))
+    return {
+        "left_out": {reason: {"count": count} for reason, count in reasons.most_common()},
+        "files_left_out": [dataclasses.asdict(entry) for entry in files],
+    }
+
+
+def _fit_geometry(selections: Sequence[_Selection], opener: _Faces, size: int) -> dict[str, Any]:
     """The face's geometry over all frames that are not held out, stored or not."""
     landmarks = np.concatenate(
-        [selection.clip.crop_landmarks(size)[: selection.train_frames] for selection in selections]
+        [
+            opener.open(selection.face).crop_landmarks(size)[: selection.train_frames]
+            for selection in selections
+        ]
     )
     present = np.concatenate(
-        [selection.clip.found[: selection.train_frames] for selection in selections]
+        [selection.face.clip.found[: selection.train_frames] for selection in selections]
     )
     return encode(fit_geometry(landmarks, present, size))
