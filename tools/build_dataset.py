@@ -6,10 +6,10 @@
   voxceleb       VoxCeleb1's pictures or VoxCeleb2's videos
   image_folder   pictures, in a folder a domain or in one
 
-What was left out, and why, stands in report.json and left_out.jsonl beside the records. With --face all, everybody
-in a person's videos is taken. Half-done work is kept, so that a build that was stopped goes on with --resume. --check looks through a
-finished dataset and writes check.html and check.json into its folder; alone with --data_dir it
-checks what is there.
+What was left out, and why, stands in report.json and left_out.jsonl beside the records. With
+--face all, everybody in a person's videos is taken. Half-done work is kept, so that a build that
+was stopped goes on with --resume. --check looks through a finished dataset and writes check.html
+and check.json into its folder; alone with --data_dir it checks what is there.
 
 Example:
   tools/build_dataset.py --videos anna1.mp4,anna2.mp4 --data_dir data/anna --size 128 --holdout 0.2
