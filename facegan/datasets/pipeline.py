@@ -89,13 +89,21 @@ def read_records(dataset_dir: str | os.PathLike[str], split: str) -> tf.data.Dat
     )
 
 
+class _LeaveEncoded(tfds.decode.SkipDecoding):
+    """Passes pictures on as they are stored."""
+
+    def decode_batch_example(self, serialized_example: tf.Tensor) -> tf.Tensor:
+        # TFDS itself would take a sequence apart and put it together again in a loop.
+        return serialized_example
+
+
 def _leave_encoded(features: Mapping[str, Any]) -> dict[str, Any]:
     """What keeps TFDS from decoding pictures, wherever they stand in a record."""
     skip: dict[str, Any] = {}
     for name, feature in features.items():
         inner = feature.feature if isinstance(feature, tfds.features.Sequence) else feature
         if isinstance(inner, tfds.features.Image):
-            skip[name] = tfds.decode.SkipDecoding()
+            skip[name] = _LeaveEncoded()
         elif isinstance(inner, tfds.features.FeaturesDict) and (below := _leave_encoded(inner)):
             skip[name] = below
     return skip
