@@ -1,13 +1,9 @@
-import contextlib
 import pickle
-import time
 
-import numpy as np
 import pytest
 
 from facegan.errors import ConfigError, DataError
-from facegan.face.analysis import LandmarkStore
-from facegan.preparation.face_clips import FaceClipConfig, find_faces, locate_store
+from facegan.preparation.face_clips import FaceClipConfig, find_faces
 from facegan.preparation.items import Item, Rejected
 from facegan.preparation.user_video import FindFaces, PersonVideo, find_all_faces, list_videos
 from facegan.preparation.workers import WorkersConfig
@@ -159,28 +155,3 @@ def test_a_video_that_never_gets_further_is_left_out(write_disc_clip, moving_fra
     limited = WorkersConfig(processes=1, time_limit_s=0.01)
     failed = find_all_faces(videos, FaceClipConfig(), tmp_path / "work", limited)
     assert failed[str(path)].reason == "too_slow"
-
-
-@pytest.mark.slow
-def test_a_long_video_is_no_video_that_hangs(media_dir, tmp_path):
-    pytest.importorskip("dlib")
-    clip = media_dir / "clips" / "d13.mp4"
-    config, work, turns = FaceClipConfig(), tmp_path / "work", []
-    videos = list_videos([clip]).videos
-
-    @contextlib.contextmanager
-    def count_turns(label):
-        turns.append(label)
-        yield lambda done, total, unit: None
-
-    start_s = time.monotonic()
-    assert find_all_faces(videos, config, tmp_path / "whole", WorkersConfig()) == {}
-    # Less than the whole clip took, and more than the frames take after which a turn is kept.
-    limited = WorkersConfig(time_limit_s=0.6 * (time.monotonic() - start_s))
-    assert find_all_faces(videos, config, work, limited, count_turns) == {}
-    assert len(turns) > 1
-    once, twice = (
-        LandmarkStore.open(*locate_store(clip, config, tmp_path / name))
-        for name in ("whole", "work")
-    )
-    np.testing.assert_array_equal(once.records, twice.records)
