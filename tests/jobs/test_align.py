@@ -64,13 +64,13 @@ def test_a_folder_is_aligned_and_what_cannot_be_is_named(photos, tmp_path, perso
     assert result == {
         "pictures": 5,
         "written": 2,
-        "left_out": {"empty": 1, "no_face": 1, "not_a_picture": 1, "outside_tree": 1},
+        "left_out": {"empty": 1, "no_face": 1, "truncated": 1, "outside_tree": 1},
         "output": str(out),
     }
     assert files(out) == ["align.json", "anna.png", "report.json", "sub folder/Zoë.png"]
     report = json.loads((out / "report.json").read_text())
     assert {row["file"]: row["reason"] for row in report["files"]} == {
-        "broken.jpg": "not_a_picture",
+        "broken.jpg": "truncated",
         "empty.jpg": "empty",
         "link": "outside_tree",
         "wall.png": "no_face",
@@ -143,7 +143,7 @@ def test_resume_does_what_is_not_done_yet(photos, tmp_path, person):
     write_image(photos / "wall.png", person[:, ::-1])
     assert plan_align(photos, out, CONFIG, resume=True)["to_do"] == 2
     again = align(photos, out, resume=True)
-    assert again["written"] == 4 and again["left_out"] == {"empty": 1, "not_a_picture": 1}
+    assert again["written"] == 4 and again["left_out"] == {"empty": 1, "truncated": 1}
     assert first.items() < stamps(out).items()
     (out / "anna.png").unlink()
     write_image(photos / "bert.png", np.zeros((50, 50, 3), np.uint8))
