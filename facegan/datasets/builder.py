@@ -27,7 +27,14 @@ from facegan.datasets.storage import (
     read_report,
 )
 from facegan.errors import DataError
-from facegan.preparation.items import LeftOut, Listing, Record, Work
+from facegan.preparation.items import (
+    LeftOut,
+    Listing,
+    Record,
+    Work,
+    count_reasons,
+    tell_commonest,
+)
 from facegan.preparation.parts import Part, PartFolder, Summary, cut_parts
 from facegan.preparation.sources import Source, open_source
 from facegan.preparation.workers import WorkersConfig, import_beam_pipeline, run_parts
@@ -229,7 +236,6 @@ class ItemsBuilder(tfds.core.GeneratorBasedBuilder):
         if not any(splits.values()):
             raise _nothing("None of the files can be used", left_out)
         left_out.sort(key=lambda entry: (entry.file, entry.reason))
-        reasons = collections.Counter(entry.reason for entry in left_out)
         # TFDS points data_path to the temporary folder now, so these appear with the records.
         folder = pathlib.Path(self.data_path)
         write_json(
@@ -241,7 +247,9 @@ class ItemsBuilder(tfds.core.GeneratorBasedBuilder):
                 "source_digest": _digest(parts),
                 "splits": dict(splits),
                 "items": sum(len(part.items) for part in parts),
-                "left_out": {reason: {"count": count} for reason, count in reasons.most_common()},
+                "left_out": {
+                    reason: {"count": count} for reason, count in count_reasons(left_out).items()
+                },
                 "counts": dict(sorted(counts.items())),
                 **listing.facts,
             },
@@ -303,12 +311,6 @@ def _digest(parts: Sequence[Part]) -> str:
 
 
 def _nothing(what: str, left_out: Sequence[LeftOut]) -> DataError:
-    reasons = collections.Counter(entry.reason for entry in left_out)
-    if not reasons:
+    if not left_out:
         return DataError(f"{what} that this dataset is made of. Check the folder and its layout.")
-    ((reason, count),) = reasons.most_common(1)
-    example = next(entry for entry in left_out if entry.reason == reason)
-    return DataError(
-        f"{what} that this dataset is made of: {count} files are left out as {reason}, such as "
-        f"{example.file}: {example.detail}"
-    )
+    return DataError(f"{what} that this dataset is made of: {tell_commonest(left_out)}")

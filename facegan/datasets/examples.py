@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from facegan.datasets.transforms import Augmentation, resize_pair
+from facegan.datasets.transforms import Augmentation, move_pair
 from facegan.face.conditioning import Conditioner, ConditioningConfig
 from facegan.image import decode_picture, resize
 
@@ -58,9 +58,7 @@ class LandmarkExample:
     ) -> dict[str, np.ndarray]:
         """Makes the example of one record."""
         image = decode_picture(record["image"])
-        height, width = image.shape[:2]
-        landmarks = augmentation.apply_to_landmarks(record["landmarks_xy_px"], width, height)
-        image, landmarks = resize_pair(augmentation.apply_to_image(image), landmarks, self.size)
+        image, landmarks = move_pair(image, record["landmarks_xy_px"], augmentation, self.size)
         return {**self.conditioner(landmarks), "image": image}
 
 

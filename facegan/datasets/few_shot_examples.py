@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from facegan.config import require_power_of_two
-from facegan.datasets.transforms import Augmentation, resize_pair
+from facegan.datasets.transforms import Augmentation, move_pair
 from facegan.errors import ConfigError, DataError
 from facegan.face.raster import DrawingConfig, draw_landmarks
 from facegan.image import decode_picture
@@ -88,8 +88,7 @@ class FewShotExample:
         self, record: Mapping[str, Any], index: int, augmentation: Augmentation
     ) -> tuple[np.ndarray, np.ndarray]:
         image = decode_picture(record["images"][index])
-        height, width = image.shape[:2]
-        landmarks = augmentation.apply_to_landmarks(record["landmarks_xy_px"][index], width, height)
         size = self.config.size
-        image, landmarks = resize_pair(augmentation.apply_to_image(image), landmarks, size)
+        points = record["landmarks_xy_px"][index]
+        image, landmarks = move_pair(image, points, augmentation, size)
         return image, draw_landmarks(landmarks, size, self.config.drawing)

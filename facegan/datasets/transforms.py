@@ -197,13 +197,20 @@ def sample_augmentation(config: AugmentConfig, seed: int, number: int) -> Augmen
     )
 
 
-def resize_pair(
-    image: np.ndarray, landmarks_xy_px: np.ndarray, size_px: int
+def move_pair(
+    image: np.ndarray, landmarks_xy_px: np.ndarray, augmentation: Augmentation, size_px: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Brings a picture [H, W, C] and its landmarks to ``size_px`` squared."""
-    if image.shape[:2] == (size_px, size_px):
-        return image, np.asarray(landmarks_xy_px, np.float32)
-    landmarks = resize_landmarks(landmarks_xy_px, image.shape[:2], (size_px, size_px))
+    """Moves a picture [H, W, C] and its landmarks together, then brings both to ``size_px``.
+
+    Returns:
+        [size_px, size_px, C], and [68, 2] float32 in its pixels.
+    """
+    height, width = image.shape[:2]
+    landmarks = augmentation.apply_to_landmarks(landmarks_xy_px, width, height)
+    image = augmentation.apply_to_image(image)
+    if (height, width) == (size_px, size_px):
+        return image, landmarks
+    landmarks = resize_landmarks(landmarks, (height, width), (size_px, size_px))
     return resize(image, size_px, size_px), landmarks
 
 

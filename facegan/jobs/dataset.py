@@ -18,6 +18,7 @@ from facegan.datasets.user_video.user_video_dataset_builder import (
 from facegan.errors import ConfigError
 from facegan.preparation.celebamask_hq import CelebAMaskHQConfig
 from facegan.preparation.image_folder import ImageFolderConfig
+from facegan.preparation.items import count_reasons
 from facegan.preparation.sources import open_source
 from facegan.preparation.user_video import list_videos
 from facegan.preparation.voxceleb import VoxCelebConfig
@@ -132,14 +133,11 @@ def plan_dataset(
         builder = cls(data_dir=data_dir, config=find_config(cls, config))
     opened = open_source(_one_source(source))
     listing = builder.list_items(opened)
-    reasons: dict[str, int] = {}
-    for entry in listing.left_out:
-        reasons[entry.reason] = reasons.get(entry.reason, 0) + 1
     return {
         **plan,
         "source": opened.describe(),
         "items": {split: len(items) for split, items in listing.splits.items()},
-        "left_out": reasons,
+        "left_out": count_reasons(listing.left_out),
         **listing.facts,
     }
 

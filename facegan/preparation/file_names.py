@@ -7,6 +7,8 @@ from facegan.preparation.items import Rejected
 # Left behind by macOS and Windows; names that begin with a dot are litter too.
 _LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 
+VIDEO_ENDINGS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+
 
 def is_litter(part: str) -> bool:
     """Whether a file or folder of this name is hidden or was left behind by a system."""

@@ -14,7 +14,7 @@ from facegan.config import encode, require_power_of_two
 from facegan.errors import ConfigError
 from facegan.face.align import transform_points
 from facegan.face.landmarks import NUM_LANDMARKS, DetectorConfig, resize_landmarks
-from facegan.face.portrait import extract_portrait, portrait_matrix
+from facegan.face.portrait import extract_portrait, portrait_matrix, portrait_side_px
 from facegan.image import encode_picture, resize
 from facegan.preparation.faces import find_largest_face
 from facegan.preparation.items import (
@@ -118,7 +118,7 @@ class PictureWork:
         if face is None:
             raise Rejected("no_face", f"No face is found in {file}, so it cannot be aligned.")
         matrix = portrait_matrix(face.landmarks_xy_px, size)
-        self._check_size(size / float(np.hypot(matrix[0, 0], matrix[1, 0])), file)
+        self._check_size(portrait_side_px(matrix, size), file)
         landmarks = transform_points(matrix, face.landmarks_xy_px).astype(np.float32)
         return extract_portrait(image, matrix, size), landmarks
 

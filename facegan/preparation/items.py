@@ -6,6 +6,7 @@ process. Work that cannot use a file raises ``Rejected`` or names the file in it
 ends the whole.
 """
 
+import collections
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -115,6 +116,18 @@ class Work(Protocol):
 
     def fingerprint(self) -> Mapping[str, Any]:
         """JSON values that decide what records look like; sources and places are not among them."""
+
+
+def count_reasons(left_out: Sequence[LeftOut]) -> dict[str, int]:
+    """How many files are left out for each reason, the commonest first."""
+    return dict(collections.Counter(entry.reason for entry in left_out).most_common())
+
+
+def tell_commonest(left_out: Sequence[LeftOut], what: str = "files ") -> str:
+    """The commonest reason with an example; ``what`` names that which is counted."""
+    reason, count = next(iter(count_reasons(left_out).items()))
+    example = next(entry for entry in left_out if entry.reason == reason)
+    return f"{count} {what}are left out as {reason}, such as {example.file}: {example.detail}"
 
 
 def split_by_name(name: str, validation: float, test: float) -> str:

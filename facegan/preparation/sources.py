@@ -6,6 +6,7 @@ named in ``refused`` with its reason and left alone. Hidden files and what syste
 (``.DS_Store``, ``__MACOSX/``, ``Thumbs.db``) are passed over without a word.
 """
 
+import abc
 import collections
 import contextlib
 import dataclasses
@@ -49,7 +50,7 @@ class FileEntry:
     size_bytes: int
 
 
-class _Source:
+class _Source(abc.ABC):
     """What folders and zips have in common."""
 
     def __init__(self, root: str) -> None:
@@ -86,6 +87,7 @@ class _Source:
         prefix = f"{folder}/" if folder else ""
         return [entry for entry in self._all if entry.name.startswith(prefix)]
 
+    @abc.abstractmethod
     def read(self, name: str) -> bytes:
         """The content of a file.
 
@@ -93,8 +95,8 @@ class _Source:
             Rejected: It cannot be read; the reason is "missing", "outside_tree", "too_large",
                 "unreadable", or tells more of what it is.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def open_local(self, name: str) -> contextlib.AbstractContextManager[pathlib.Path]:
         """A real file for decoders that want a path; gone after the ``with`` if it is a copy.
 
@@ -102,14 +104,14 @@ class _Source:
             Rejected: As ``read`` does.
             DataError: There is no room for a temporary copy.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def describe(self) -> str:
         """Where it is, for messages."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _list(self, under: str) -> Iterable[FileEntry]:
-        raise NotImplementedError
+        """The files below a folder of the source, in any order."""
 
     def _refuse(self, name: str, reason: str, detail: str) -> None:
         self._refused.setdefault(name, LeftOut(name, reason, detail))

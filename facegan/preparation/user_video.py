@@ -23,6 +23,7 @@ from facegan.preparation.face_clips import (
     find_faces,
     locate_store,
 )
+from facegan.preparation.file_names import VIDEO_ENDINGS
 from facegan.preparation.items import Item, LeftOut, Outcome, Rejected
 from facegan.preparation.parts import PartFolder, cut_parts
 from facegan.preparation.sources import FolderSource
@@ -37,7 +38,6 @@ VideoSource = (
     | Mapping[str, Sequence[str | os.PathLike[str]]]
 )
 
-_VIDEO_ENDINGS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 _ITEMS_PER_PART = 1
 
 
@@ -116,7 +116,7 @@ def _list_folder(folder: str) -> VideoList:
     source = FolderSource(folder)
     videos = []
     for entry in source.list_files():
-        if entry.name.lower().endswith(_VIDEO_ENDINGS):
+        if entry.name.lower().endswith(VIDEO_ENDINGS):
             person, _, below = entry.name.partition("/")
             videos.append(
                 PersonVideo(os.path.join(folder, entry.name), person if below else "", entry.name)
@@ -124,7 +124,7 @@ def _list_folder(folder: str) -> VideoList:
     if not videos:
         refused = "".join(f" {left.file}: {left.detail}" for left in source.refused[:1])
         raise DataError(
-            f"{folder} holds no video; allowed endings: {', '.join(_VIDEO_ENDINGS)}.{refused}"
+            f"{folder} holds no video; allowed endings: {', '.join(VIDEO_ENDINGS)}.{refused}"
         )
     return VideoList(tuple(videos), folder, tuple(source.refused))
 

@@ -23,6 +23,7 @@ from facegan.face.landmarks import DetectorConfig
 from facegan.image import encode_jpeg
 from facegan.preparation.face_clips import choose_evenly
 from facegan.preparation.faces import find_largest_face
+from facegan.preparation.file_names import VIDEO_ENDINGS
 from facegan.preparation.items import (
     Item,
     LeftOut,
@@ -36,7 +37,6 @@ from facegan.preparation.pictures import read_photo
 from facegan.preparation.sources import FileEntry, Source
 from facegan.video.reader import VideoReader, count_frames
 
-_VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 _PICTURE_ENDINGS = (".jpg", ".jpeg", ".png")
 _SPLIT_FOLDERS = {"dev": "train", "train": "train", "val": "validation", "test": "test"}
 _SPLIT_ORDER = ("train", "validation", "test")
@@ -148,7 +148,7 @@ class VideoWork:
         self, files: tuple[str, ...], left_out: list[LeftOut], counts: dict[str, int]
     ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Index, crop [S, S, 3] uint8 and landmarks [68, 2] of the frames that show a face."""
-        if files[0].lower().endswith(_VIDEO_ENDINGS):
+        if files[0].lower().endswith(VIDEO_ENDINGS):
             frames = self._read_video(files[0])
         else:
             frames = self._read_pictures(files, left_out)
@@ -217,7 +217,7 @@ def list_videos(source: Source, config: VoxCelebConfig) -> Listing:
             continue
         split, identity, video = place
         split = split or split_by_name(identity, config.validation, config.test)
-        if config.record == "clip" and entry.name.lower().endswith(_VIDEO_ENDINGS):
+        if config.record == "clip" and entry.name.lower().endswith(VIDEO_ENDINGS):
             video = f"{video}/{entry.name.rpartition('/')[2].rpartition('.')[0]}"
         groups.setdefault((split, identity, video), []).append(entry)
     home: dict[str, str] = {}
@@ -239,7 +239,7 @@ def list_videos(source: Source, config: VoxCelebConfig) -> Listing:
                     "identity": identity,
                     "video": video,
                     "video_index": len(splits[split]),
-                    "pictures": not entries[0].name.lower().endswith(_VIDEO_ENDINGS),
+                    "pictures": not entries[0].name.lower().endswith(VIDEO_ENDINGS),
                 },
             )
         )
@@ -256,7 +256,7 @@ def _place(entry: FileEntry, left_out: list[LeftOut]) -> tuple[str | None, str, 
     """Split, identity and video of a file by the folders it is in, None for other files."""
     folders = entry.name.split("/")[:-1]
     lower = entry.name.lower()
-    if not lower.endswith(_VIDEO_ENDINGS + _PICTURE_ENDINGS):
+    if not lower.endswith(VIDEO_ENDINGS + _PICTURE_ENDINGS):
         return None  # sound, lists, licences: VoxCeleb's trees hold them beside the frames
     if lower.endswith(_PICTURE_ENDINGS) and len(folders) > 2 and folders[-2] == "1.6":
         folders = [*folders[:-2], folders[-1]]
@@ -264,7 +264,7 @@ def _place(entry: FileEntry, left_out: list[LeftOut]) -> tuple[str | None, str, 
         detail = "It must stand in a folder of its video within a folder of its identity."
         left_out.append(LeftOut(entry.name, "wrong_place", detail))
         return None
-    if entry.size_bytes < _TINY_BYTES and lower.endswith(_VIDEO_ENDINGS):
+    if entry.size_bytes < _TINY_BYTES and lower.endswith(VIDEO_ENDINGS):
         what = "holds nothing" if entry.size_bytes == 0 else f"has {entry.size_bytes} bytes"
         left_out.append(LeftOut(entry.name, "tiny", f"It {what}; no clip is that small."))
         return None

@@ -4,7 +4,6 @@ One person's videos are what a model of one face is trained on; a folder with a 
 person makes a dataset of many, and ``clip.select="all"`` takes every face of a video.
 """
 
-import collections
 import dataclasses
 import functools
 import hashlib
@@ -17,6 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from facegan.config import encode, require_power_of_two, write_json
+from facegan.datasets.builder import ItemsBuilderConfig, list_configs
 from facegan.datasets.storage import (
     REPORT_NAME,
     list_left_out,
@@ -38,7 +38,7 @@ from facegan.preparation.face_clips import (
     read_crops,
     sharpness,
 )
-from facegan.preparation.items import LeftOut, Rejected
+from facegan.preparation.items import LeftOut, Rejected, count_reasons, tell_commonest
 from facegan.preparation.user_video import (
     PersonVideo,
     VideoList,
@@ -85,13 +85,6 @@ class UserVideoConfig:
             raise ConfigError(
                 f"holdout must be in [0, 1), got {self.holdout}; 0.2 holds the last fifth out."
             )
-
-
-@dataclasses.dataclass(eq=False, kw_only=True)
-class UserVideoBuilderConfig(tfds.core.BuilderConfig):
-    """A ``UserVideoConfig`` under a name for TFDS."""
-
-    settings: UserVideoConfig = dataclasses.field(default_factory=UserVideoConfig)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -152,7 +145,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     Args:
         data_dir: Root of TFDS' datasets.
-        config: One of ``BUILDER_CONFIGS`` by name, or a ``UserVideoBuilderConfig``.
+        config: One of ``BUILDER_CONFIGS`` by name, or an ``ItemsBuilderConfig``.
         version: As TFDS has it.
         videos: Video files of one person, or lists of them by person, or a folder; without them
             the manual folder is taken.
@@ -172,21 +165,16 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         "Put the videos of one person (.mp4, .mov, .mkv, .webm, .avi or .m4v) into the folder, or "
         "those of several people into a sub-folder each, which names the person."
     )
-    BUILDER_CONFIGS = [
-        UserVideoBuilderConfig(
-            name=f"{size}px",
-            description=f"Crops of {size}x{size} pixels.",
-            settings=UserVideoConfig(size=size),
-        )
-        for size in _SIZES
-    ]
+    BUILDER_CONFIGS = list_configs(
+        {f"{size}px": UserVideoConfig(size=size) for size in _SIZES}, "Crops of faces"
+    )
     DEFAULT_BUILDER_CONFIG_NAME = "256px"
 
     def __init__(
         self,
         *,
         data_dir: str | os.PathLike[str] | None = None,
-        config: str | UserVideoBuilderConfig | None = None,
+        config: str | ItemsBuilderConfig | None = None,
         version: Any = None,
         videos: VideoSource = (),
         work_dir: str | os.PathLike[str] | None = None,
@@ -297,11 +285,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 detail = " ".join(str(error).split())
                 left_out.append(LeftOut(video.file, reason_of(error), detail))
         if not faces:
-            ((reason, count),) = collections.Counter(e.reason for e in left_out).most_common(1)
-            example = next(entry for entry in left_out if entry.reason == reason)
             raise DataError(
                 f"None of the {len(listing.videos)} videos of {listing.folder} can be used: "
-                f"{count} are left out as {reason}, such as {example.file}: {example.detail}"
+                f"{tell_commonest(left_out, what='')}"
             )
         return faces, left_out
 
@@ -388,7 +374,7 @@ def build_user_video(
     with quiet_tfds():
         builder = Builder(
             data_dir=data_dir,
-            config=UserVideoBuilderConfig(
+            config=ItemsBuilderConfig(
                 name=f"{config.size}px_{digest.hexdigest()[:12]}",
                 description=f"Crops of {config.size}x{config.size} pixels of chosen videos.",
                 settings=config,
@@ -558,10 +544,9 @@ def _describe_clip(
 
 def _describe_left_out(left_out: Sequence[LeftOut]) -> dict[str, Any]:
     """The part of the report that says which videos were left out and why."""
-    reasons = collections.Counter(entry.reason for entry in left_out)
     files = sorted(left_out, key=lambda entry: (entry.file, entry.reason))
     return {
-        "left_out": {reason: {"count": count} for reason, count in reasons.most_common()},
+        "left_out": {reason: {"count": count} for reason, count in count_reasons(left_out).items()},
         "files_left_out": [dataclasses.asdict(entry) for entry in files],
     }
 
