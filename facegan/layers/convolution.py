@@ -42,6 +42,9 @@ class _Convolution(keras.layers.Layer):
         self.kernel = self.add_weight(
             name="kernel", shape=kernel_shape, initializer=self.kernel_initializer
         )
+        self._add_bias_weight()
+
+    def _add_bias_weight(self) -> None:
         self.bias = (
             self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
             if self.use_bias
@@ -102,15 +105,16 @@ class PaddedConv2D(_Convolution):
         self._add_weights((self.kernel_size, self.kernel_size, input_shape[-1], self.filters))
 
     def call(self, inputs: Any) -> Any:
+        return self._convolve(inputs, self.kernel)
+
+    def _convolve(self, inputs: Any, kernel: Any) -> Any:
         mode = "valid"
         if self._same_is_symmetric(inputs.shape[1:3]):
             mode = "same"
         elif self.padding:
             sides = (self.padding, self.padding)
             inputs = ops.pad(inputs, ((0, 0), sides, sides, (0, 0)))
-        outputs = ops.conv(
-            inputs, self.kernel, self.strides, padding=mode, data_format="channels_last"
-        )
+        outputs = ops.conv(inputs, kernel, self.strides, padding=mode, data_format="channels_last")
         return self._add_bias(outputs)
 
     def _same_is_symmetric(self, size_hw: Any) -> bool:

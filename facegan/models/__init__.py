@@ -9,6 +9,7 @@ from facegan.config import unknown_name
 # File of this package -> the models it defines.
 MODELS: dict[str, tuple[str, ...]] = {
     "pix2pix": ("UNetGenerator", "PatchDiscriminator", "BlockGenerator", "BlockDiscriminator"),
+    "spade": ("SPADEGenerator", "SPADEDiscriminator", "StyleEncoder"),
     "perceptual": ("VGG19Features",),
 }
 

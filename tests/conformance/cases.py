@@ -15,7 +15,8 @@ from facegan.layers.convolution import NearestUpConv2D, PaddedConv2D, UpConv2D
 from facegan.layers.normalization import make_norm
 from facegan.layers.randomness import SeededDropout
 from facegan.layers.resize import BilinearUpsample
-from facegan.models import perceptual, pix2pix
+from facegan.layers.spectral import SpectralConv2D
+from facegan.models import perceptual, pix2pix, spade
 
 # Batch size 2 everywhere, so that two replicas get one example each.
 Shape = tuple[int, ...]
@@ -35,6 +36,7 @@ class Case:
             replicas do not equal one.
         tolerance: Largest difference between two ways to compute the same float32 outputs, relative
             to the largest output.
+        ids: Inputs that are whole numbers: their name -> how many different ones there are.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Case:
     random: bool = False
     couples_examples: bool = False
     tolerance: float = 1e-5
+    ids: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 def _made(cls: type, *args: Any, **values: Any) -> Callable[..., keras.layers.Layer]:
@@ -161,6 +164,75 @@ CASES = [
             perceptual.VGG19FeaturesConfig(layers=("conv1_1", "relu2_1"), preprocessing="none"),
         ),
         inputs={"image": (2, 8, 12, 3)},
+    ),
+    Case(
+        name="sync_batch_norm",
+        make=_made(make_norm, "sync_batch"),
+        inputs=(2, 4, 3, 5),
+        couples_examples=True,
+    ),
+    Case(
+        name="spectral_conv",
+        make=_made(SpectralConv2D, 3, 4, strides=2, padding=2),
+        inputs=(2, 8, 6, 2),
+    ),
+    Case(
+        name="spade_batch",
+        make=_made(spade.SPADE, 4, 5),
+        inputs={"features": (2, 6, 5, 3), "labels": (2, 6, 5, 4)},
+        couples_examples=True,
+    ),
+    Case(
+        name="spade_block_instance",
+        make=_made(spade.SPADEBlock, 3, 4, 5, "instance"),
+        inputs={"features": (2, 6, 5, 4), "labels": (2, 6, 5, 4)},
+    ),
+    Case(
+        name="spade_generator",
+        make=_made(
+            spade.SPADEGenerator,
+            spade.SpadeConfig(
+                image_size=64, num_labels=4, base_width=1, hidden_width=3, norm="instance"
+            ),
+        ),
+        inputs={"label_map": (2, 64, 96)},
+        ids={"label_map": 4},
+        tolerance=1e-4,
+    ),
+    Case(
+        name="spade_generator_style_instance",
+        make=_made(
+            spade.SPADEGenerator,
+            spade.SpadeConfig(
+                image_size=128,
+                num_labels=4,
+                base_width=1,
+                hidden_width=3,
+                norm="instance",
+                upsampling="more",
+                style_size=5,
+            ),
+        ),
+        inputs={"label_map": (2, 128, 128), "style": (2, 5)},
+        ids={"label_map": 4},
+        tolerance=1e-4,
+    ),
+    Case(
+        name="spade_discriminator",
+        make=_made(
+            spade.SPADEDiscriminator,
+            spade.SpadeDiscriminatorConfig(image_size=32, num_labels=4, base_width=2),
+        ),
+        inputs={"label_map": (2, 32, 48), "image": (2, 32, 48, 3)},
+        ids={"label_map": 4},
+    ),
+    Case(
+        name="style_encoder",
+        make=_made(
+            spade.StyleEncoder,
+            spade.StyleEncoderConfig(image_size=128, style_size=5, base_width=2),
+        ),
+        inputs={"image": (2, 128, 128, 3)},
     ),
 ]
 

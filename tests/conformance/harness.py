@@ -12,15 +12,21 @@ from tests.conformance.cases import Case
 
 
 def make_inputs(case: Case) -> Any:
-    """Float32 noise in [-1, 1] in the structure the case asks for; the same on each call."""
+    """Float32 noise in [-1, 1], or ids, in the structure the case asks for; always the same."""
     rng = np.random.default_rng(zlib.crc32(case.name.encode()))
 
-    def noise(shape):
+    def noise(shape, name=""):
+        if name in case.ids:
+            return ops.convert_to_tensor(rng.integers(0, case.ids[name], shape).astype(np.int32))
         return ops.convert_to_tensor(rng.uniform(-1, 1, shape).astype(np.float32))
 
     if isinstance(case.inputs, dict):
-        return {name: noise(shape) for name, shape in case.inputs.items()}
+        return {name: noise(shape, name) for name, shape in case.inputs.items()}
     return noise(case.inputs)
+
+
+def dtype_of(tensor: Any) -> str:
+    return keras.backend.standardize_dtype(tensor.dtype)
 
 
 def input_shapes(case: Case, batch: int | None = 2) -> Any:
@@ -99,7 +105,7 @@ def as_model(case: Case, layer: keras.layers.Layer) -> keras.Model:
     if isinstance(layer, keras.Model):
         return layer
     if isinstance(case.inputs, dict):
-        inputs = {name: keras.Input(shape[1:]) for name, shape in case.inputs.items()}
+        inputs = {name: keras.Input(shape[1:], name=name) for name, shape in case.inputs.items()}
     else:
         inputs = keras.Input(case.inputs[1:])
     return keras.Model(inputs, layer(inputs))

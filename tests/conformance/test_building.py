@@ -4,7 +4,7 @@ import keras
 from keras import tree
 
 from tests.conformance.cases import each_case
-from tests.conformance.harness import call, input_shapes, make_inputs
+from tests.conformance.harness import call, dtype_of, input_shapes, make_inputs
 
 
 def _variables(layer):
@@ -28,13 +28,13 @@ def test_building_first_equals_calling_first(case):
 def test_inferred_shapes_are_those_of_the_run(case):
     layer = case.make()
     inputs = make_inputs(case)
-    symbols = tree.map_structure(lambda x: keras.KerasTensor(x.shape, "float32"), inputs)
+    symbols = tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype_of(x)), inputs)
     inferred = layer.compute_output_spec(symbols)
     outputs = call(case.make(), inputs)
     tree.assert_same_structure(inferred, outputs)
     for spec, value in zip(tree.flatten(inferred), tree.flatten(outputs), strict=True):
         assert tuple(spec.shape) == tuple(value.shape)
-        assert spec.dtype == keras.backend.standardize_dtype(value.dtype)
+        assert spec.dtype == dtype_of(value)
 
 
 @each_case

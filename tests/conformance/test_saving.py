@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import tree
 
 from tests.conformance.cases import each_case
-from tests.conformance.harness import as_model, assert_same, make_built, make_inputs
+from tests.conformance.harness import as_model, assert_same, dtype_of, make_built, make_inputs
 
 
 @each_case
@@ -23,7 +23,7 @@ def test_saved_model_export(case, tmp_path):
     model = as_model(case, make_built(case))
     inputs = make_inputs(case)
     signature = tree.map_structure(
-        lambda x: keras.InputSpec(shape=(None, *x.shape[1:]), dtype="float32"), inputs
+        lambda x: keras.InputSpec(shape=(None, *x.shape[1:]), dtype=dtype_of(x)), inputs
     )
 
     def serve(inputs):
