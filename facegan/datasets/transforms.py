@@ -20,6 +20,8 @@ from facegan.image import resize
 
 # Free control points of the warp along each side.
 _CONTROLS = 5
+# How bright red, green and blue are (ITU-R BT.601).
+_LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,8 +31,10 @@ class AugmentConfig:
     The share ``1 - probability`` of the examples stays as stored. A flip swaps the sides of a
     face, partings and birthmarks included, so it is off for data of a single person. The warp is
     a smooth random field that bends picture and landmarks together: brows, eyes and mouth come to
-    stand as the person never held them, and a generator learns to draw them there. Brightness and
-    contrast change the picture only, not what is drawn beside it.
+    stand as the person never held them, and a generator learns to draw them there. A zoom enlarges
+    the picture further and shows any part of it that fills the frame: with ``scale`` 0.25 and
+    ``zoom`` 1.6, sizes go from 0.75 to 2. Brightness, contrast and saturation change the picture
+    only, not what is drawn beside it.
     """
 
     KIND: ClassVar[str] = "augment"
@@ -44,6 +48,8 @@ class AugmentConfig:
     flip: bool = False
     brightness: float = 0.0  # at most, each way, as a share of the value range
     contrast: float = 0.0  # at most, up and down
+    saturation: float = 0.0  # at most, up and down
+    zoom: float = 1.0  # at most so many times, all ratios from 1 alike
 
     def __post_init__(self) -> None:
         limits = {
@@ -55,6 +61,7 @@ class AugmentConfig:
             "landmark_jitter": 0.1,
             "brightness": 0.5,
             "contrast": 0.9,
+            "saturation": 1.0,
         }
         for name, limit in limits.items():
             if not 0 <= getattr(self, name) <= limit:
@@ -62,6 +69,10 @@ class AugmentConfig:
                     f"augment.{name} must lie in [0, {limit:g}], got {getattr(self, name)}; "
                     "0 switches it off."
                 )
+        if not 1 <= self.zoom <= 4:
+            raise ConfigError(
+                f"augment.zoom must lie in [1, 4], got {self.zoom}; 1 switches it off."
+            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,6 +85,7 @@ class Augmentation:
     flip: bool = False
     brightness: float = 0.0
     contrast: float = 1.0
+    saturation: float = 1.0
     warp: float = 0.0  # standard deviation, share of the side
     warp_key: tuple[int, int] = (0, 0)
     landmark_jitter: float = 0.0  # standard deviation, share of the side
@@ -103,11 +115,15 @@ class Augmentation:
     def apply_to_image(self, image: np.ndarray) -> np.ndarray:
         """Moves and recolours a picture [H, W, C] uint8; what comes in is mirrored from inside."""
         moved = self._warp(image, cv2.INTER_CUBIC, cv2.BORDER_REFLECT_101)
-        if self.brightness == 0 and self.contrast == 1:
-            return moved
-        codes = np.arange(256, dtype=np.float64)
-        table = (codes - 127.5) * self.contrast + 127.5 + self.brightness * 255
-        return cv2.LUT(moved, np.clip(np.rint(table), 0, 255).astype(np.uint8))
+        if self.brightness != 0 or self.contrast != 1:
+            codes = np.arange(256, dtype=np.float64)
+            table = (codes - 127.5) * self.contrast + 127.5 + self.brightness * 255
+            moved = cv2.LUT(moved, np.clip(np.rint(table), 0, 255).astype(np.uint8))
+        if self.saturation != 1:
+            # Away from or towards each pixel's own grey.
+            mixing = self.saturation * np.eye(3) + (1 - self.saturation) * np.array(_LUMA)
+            moved = cv2.transform(moved, mixing)
+        return moved
 
     def apply_to_labels(self, labels: np.ndarray, outside: int) -> np.ndarray:
         """Moves a map of label ids [H, W] uint8; what comes in from outside gets ``outside``.
@@ -178,16 +194,25 @@ def sample_augmentation(config: AugmentConfig, seed: int, number: int) -> Augmen
     # All numbers are drawn whatever the config, so that switching one amount off leaves the
     # others as they were.
     keep, shift_x, shift_y, scale, rotation, flip, brightness, contrast = draw.random(8)
+    # New amounts are drawn behind the older ones, which stay as they were.
+    saturation, zoom, part_x, part_y = draw.random(4)
     choice_key = (seed ^ (1 << 61), number)
     if keep >= config.probability:
         return Augmentation(choice_key=choice_key)
+    zoom = config.zoom**zoom
+    # The enlarged picture reaches so far beyond the frame on each side.
+    beyond = float(zoom - 1) / 2
     return Augmentation(
-        shift_xy=(_spread(shift_x, config.shift), _spread(shift_y, config.shift)),
-        scale=1 + _spread(scale, config.scale),
+        shift_xy=(
+            _spread(shift_x, config.shift) + _spread(part_x, beyond),
+            _spread(shift_y, config.shift) + _spread(part_y, beyond),
+        ),
+        scale=(1 + _spread(scale, config.scale)) * float(zoom),
         rotation_deg=_spread(rotation, config.rotation_deg),
         flip=config.flip and bool(flip < 0.5),
         brightness=_spread(brightness, config.brightness),
         contrast=1 + _spread(contrast, config.contrast),
+        saturation=1 + _spread(saturation, config.saturation),
         # Keys of their own: the stream of `draw` stays free for further amounts.
         warp=config.warp,
         warp_key=(seed ^ (1 << 62), number),

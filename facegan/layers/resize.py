@@ -1,4 +1,4 @@
-"""Resampling of feature maps by whole factors, in operations that every backend compiles.
+"""Resampling of feature maps in operations that every backend compiles.
 
 ``keras.ops.image.resize`` cannot be exported with free height and width, and its gradient has no
 gradient for "nearest"; these have both.
@@ -41,6 +41,39 @@ def _linear_upsample(inputs: Any, axis: int) -> Any:
     shape = list(ops.shape(inputs))
     shape[axis] = 2 * size
     return ops.reshape(joined, shape)  # rank 4
+
+
+def bilinear_resize(inputs: Any, height: Any, width: Any) -> Any:
+    """Brings feature maps to any size so that the corner pixels stay where they are.
+
+    This is PyTorch's bilinear mode with ``align_corners=True``. Each axis is a product with a
+    matrix of weights, which is its own gradient's transpose: on a CPU both take less time than
+    gathering two neighbours, whose gradient scatters and on a GPU adds up in no fixed order.
+
+    Args:
+        inputs: [B, H, W, C] float.
+        height: New height; a whole number, or a scalar int32 tensor.
+        width: New width, likewise.
+
+    Returns:
+        [B, height, width, C].
+    """
+    old_height, old_width, channels = ops.shape(inputs)[1:4]
+    # The width first, while there are few rows: only C columns make its products slow.
+    wide = ops.matmul(_linear_weights(old_width, width, inputs.dtype), inputs)
+    rows = ops.reshape(wide, (-1, old_height, width * channels))  # rank 3
+    rows = ops.matmul(_linear_weights(old_height, height, inputs.dtype), rows)
+    return ops.reshape(rows, (-1, height, width, channels))  # rank 4
+
+
+def _linear_weights(old: Any, new: Any, dtype: Any) -> Any:
+    """What each new pixel takes of each old one along an axis: [new, old]."""
+    # New pixel p lies at p (old - 1) / (new - 1); whole numbers keep the distances exact.
+    at = ops.expand_dims(ops.arange(new, dtype="int32") * (old - 1), 1)
+    steps = ops.maximum(ops.cast(new, "int32") - 1, 1)
+    away = ops.abs(at - ops.expand_dims(ops.arange(old, dtype="int32"), 0) * steps)
+    share = ops.cast(away, "float32") / ops.cast(steps, "float32")
+    return ops.cast(ops.maximum(1.0 - share, 0.0), dtype)
 
 
 def _edge(inputs: Any, axis: int, at: int) -> Any:

@@ -11,6 +11,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     "pix2pix": ("UNetGenerator", "PatchDiscriminator", "BlockGenerator", "BlockDiscriminator"),
     "spade": ("SPADEGenerator", "SPADEDiscriminator", "StyleEncoder"),
     "perceptual": ("VGG19Features",),
+    "face_parser": ("BiSeNet", "ParserUNet"),
 }
 
 for _stem in MODELS:

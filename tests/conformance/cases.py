@@ -16,7 +16,7 @@ from facegan.layers.normalization import make_norm
 from facegan.layers.randomness import SeededDropout
 from facegan.layers.resize import BilinearUpsample
 from facegan.layers.spectral import SpectralConv2D
-from facegan.models import perceptual, pix2pix, spade
+from facegan.models import face_parser, perceptual, pix2pix, spade
 
 # Batch size 2 everywhere, so that two replicas get one example each.
 Shape = tuple[int, ...]
@@ -233,6 +233,65 @@ CASES = [
             spade.StyleEncoderConfig(image_size=128, style_size=5, base_width=2),
         ),
         inputs={"image": (2, 128, 128, 3)},
+    ),
+    Case(
+        name="parser_conv_norm",
+        make=_made(face_parser.ConvNorm, 3, 7, strides=2, use_bias=True),
+        inputs=(2, 8, 6, 2),
+        couples_examples=True,
+    ),
+    Case(
+        name="parser_residual_block",
+        make=_made(face_parser.ResidualBlock, 3, strides=2, projects=True),
+        inputs=(2, 8, 6, 2),
+        couples_examples=True,
+    ),
+    Case(
+        name="parser_residual_block_identity",
+        make=_made(face_parser.ResidualBlock, 3, norm="none"),
+        inputs=(2, 4, 6, 3),
+    ),
+    Case(
+        name="parser_attention_refinement",
+        make=_made(face_parser.AttentionRefinement, 3),
+        inputs=(2, 8, 6, 2),
+        couples_examples=True,
+    ),
+    Case(
+        name="parser_feature_fusion",
+        make=_made(face_parser.FeatureFusion, 3, 8),
+        inputs=(2, 8, 6, 2),
+        couples_examples=True,
+    ),
+    Case(
+        name="parser_bisenet",
+        make=_made(
+            face_parser.BiSeNet,
+            face_parser.BiSeNetConfig(image_size=64, num_labels=4, base_width=8),
+        ),
+        inputs={"image": (2, 32, 64, 3)},
+        couples_examples=True,
+        # The norm of two pooled values that lie close together blows rounding up.
+        tolerance=1e-4,
+    ),
+    Case(
+        name="parser_bisenet_folded",
+        make=_made(
+            face_parser.BiSeNet,
+            face_parser.BiSeNetConfig(
+                image_size=64, num_labels=4, base_width=6, norm="none", aux_heads=False
+            ),
+        ),
+        inputs={"image": (2, 32, 64, 3)},
+    ),
+    Case(
+        name="parser_unet",
+        make=_made(
+            face_parser.ParserUNet,
+            face_parser.ParserUNetConfig(image_size=32, num_labels=4, base_width=2, depth=2),
+        ),
+        inputs={"image": (2, 16, 24, 3)},
+        couples_examples=True,
     ),
 ]
 

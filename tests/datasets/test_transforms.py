@@ -43,7 +43,13 @@ def test_the_same_arguments_give_the_same_draw_and_others_give_others():
 
 def test_draws_fill_their_ranges_and_stay_inside():
     config = AugmentConfig(
-        probability=1.0, shift=0.1, scale=0.2, rotation_deg=10, brightness=0.1, contrast=0.3
+        probability=1.0,
+        shift=0.1,
+        scale=0.2,
+        rotation_deg=10,
+        brightness=0.1,
+        contrast=0.3,
+        saturation=0.4,
     )
     draws = [transforms.sample_augmentation(config, 3, number) for number in range(400)]
     for values, middle, limit in (
@@ -53,6 +59,7 @@ def test_draws_fill_their_ranges_and_stay_inside():
         ([d.rotation_deg for d in draws], 0, 10),
         ([d.brightness for d in draws], 0, 0.1),
         ([d.contrast for d in draws], 1, 0.3),
+        ([d.saturation for d in draws], 1, 0.4),
     ):
         away = np.array(values) - middle
         assert np.abs(away).max() <= limit
@@ -72,6 +79,32 @@ def test_switching_one_amount_off_leaves_the_others_as_they_were():
     less = transforms.sample_augmentation(AugmentConfig(probability=1.0, shift=0.0), 0, 5)
     assert less.shift_xy == (0, 0)
     assert (less.scale, less.rotation_deg) == (both.scale, both.rotation_deg)
+
+
+def test_draws_are_those_of_earlier_versions():
+    # Written down before saturation and zoom were drawn; runs of that time go on as they began.
+    config = AugmentConfig(probability=1.0, brightness=0.1, contrast=0.3, flip=True)
+    draw = transforms.sample_augmentation(config, 7, 11)
+    assert not draw.flip
+    assert draw.shift_xy == pytest.approx((-0.02729076942395, 0.02307459229696), abs=1e-12)
+    assert draw.scale == pytest.approx(0.95656277465608, abs=1e-12)
+    assert draw.contrast == pytest.approx(1.13994557284999, abs=1e-12)
+
+
+def test_zoom_shows_parts_that_fill_the_frame():
+    config = AugmentConfig(probability=1.0, shift=0, scale=0, rotation_deg=0, zoom=2.0)
+    draws = [transforms.sample_augmentation(config, 5, number) for number in range(400)]
+    scales = np.array([draw.scale for draw in draws])
+    assert scales.min() >= 1 and scales.max() <= 2
+    assert np.log2(scales).mean() == pytest.approx(0.5, abs=0.05)  # ratios alike
+    labels = np.ones((SIZE, SIZE), np.uint8)
+    labels[: SIZE // 8] = 2
+    labels[-SIZE // 8 :] = 3
+    seen = [draw.apply_to_labels(labels, outside=0) for draw in draws]
+    assert all(view.min() > 0 for view in seen)
+    # Parts with the upper end, with the lower end, with both, with none.
+    views = {tuple(np.unique(view).tolist()) for view in seen}
+    assert views == {(1, 2), (1, 3), (1, 2, 3), (1,)}
 
 
 def test_flip_happens_only_where_asked_for_and_to_about_half():
@@ -148,6 +181,16 @@ def test_brightness_and_contrast_work_around_mid_grey():
     np.testing.assert_array_equal(flat[0, 0], [64, 114, 191])
 
 
+def test_saturation_moves_away_from_grey():
+    image = np.array([[[200, 100, 50], [90, 90, 90]]], np.uint8)
+    grey = 0.299 * 200 + 0.587 * 100 + 0.114 * 50
+    for saturation in (0.0, 0.5, 1.4):
+        out = Augmentation(saturation=saturation).apply_to_image(image)
+        expected = np.rint(grey + (np.array([200, 100, 50]) - grey) * saturation)
+        np.testing.assert_array_equal(out[0, 0], np.clip(expected, 0, 255))
+        np.testing.assert_array_equal(out[0, 1], [90, 90, 90])
+
+
 @pytest.mark.parametrize("to", [(32, 32), (128, 128), (32, 128)])
 def test_resized_landmarks_stay_on_the_resized_picture(to):
     landmarks = _face()
@@ -161,6 +204,8 @@ def test_config_refuses_amounts_out_of_range():
         AugmentConfig(scale=0.9)
     with pytest.raises(ConfigError, match=r"augment\.shift"):
         AugmentConfig(shift=-0.1)
+    with pytest.raises(ConfigError, match=r"augment\.zoom must lie in \[1, 4\], got 0\.5"):
+        AugmentConfig(zoom=0.5)
 
 
 @pytest.mark.parametrize("seed", range(5))
