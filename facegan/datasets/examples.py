@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from facegan.datasets.transforms import Augmentation, move_pair
-from facegan.face.conditioning import Conditioner, ConditioningConfig
+from facegan.face.conditioning import ConditioningConfig, LandmarkConditioner
 from facegan.image import decode_picture, resize
 
 
@@ -43,11 +43,12 @@ class LandmarkExample:
     dataset stored at twice the size of training loses no sharpness to the warp.
     """
 
-    fields = ("image", "landmarks_xy_px")
+    fields: tuple[str, ...] = ("image", "landmarks_xy_px")
+    outputs: Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
 
     def __init__(self, config: ConditioningConfig):
         self.size = config.size
-        self.conditioner = Conditioner(config)
+        self.conditioner = LandmarkConditioner(config)
         self.outputs = {
             name: ((config.size, config.size, 3), np.uint8)
             for name in (*self.conditioner.inputs, "image")

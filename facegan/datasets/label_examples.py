@@ -9,7 +9,7 @@ import numpy as np
 from facegan.config import require_power_of_two
 from facegan.datasets.transforms import Augmentation
 from facegan.errors import DataError
-from facegan.face.label_maps import check_labels, resize_labels
+from facegan.face.label_maps import check_labels, paint_background, resize_labels
 from facegan.face.labels import BACKGROUND, CELEBAMASK19, LabelSchema, conversion_table
 from facegan.image import decode_picture, resize
 
@@ -30,22 +30,25 @@ class LabelMapExample:
         size: Height and width of what is made, a power of two.
         schema: The model's schema.
         source_schema: The records' schema, where it is not the model's.
+        background: (r, g, b) that the picture's background is painted with; None leaves it.
 
     Raises:
         DataError: The source's labels cannot be turned into the model's. When called: the label
             map has other ids, is no 8-bit grey PNG, or does not have the picture's size.
     """
 
-    fields = ("image", "label_map")
+    fields: tuple[str, ...] = ("image", "label_map")
+    outputs: Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
 
     def __init__(
         self,
         size: int,
         schema: LabelSchema = CELEBAMASK19,
         source_schema: LabelSchema | None = None,
+        background: tuple[int, int, int] | None = None,
     ):
         require_power_of_two("size", size, 16)
-        self.size = size
+        self.size, self.background = size, background
         self.schema = schema
         self.source_schema = source_schema or schema
         self.outputs = {
@@ -71,10 +74,11 @@ class LabelMapExample:
         check_labels(stored, self.source_schema, "The label map of a record")
         labels = cv2.LUT(stored, self._tables[augmentation.flip])
         labels = augmentation.apply_to_labels(labels, outside=self.schema.index(BACKGROUND))
-        return {
-            "image": resize(augmentation.apply_to_image(image), self.size, self.size),
-            "label_map": resize_labels(labels, self.size, self.size),
-        }
+        image = resize(augmentation.apply_to_image(image), self.size, self.size)
+        labels = resize_labels(labels, self.size, self.size)
+        if self.background is not None:
+            image = paint_background(image, labels, self.background)
+        return {"image": image, "label_map": labels}
 
 
 def _decode_label_map(data: bytes) -> np.ndarray:

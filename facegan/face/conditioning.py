@@ -6,14 +6,24 @@ not know its kind or version refuses it.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from facegan.config import decode, encode, require_power_of_two
-from facegan.errors import ConfigError
+from facegan.errors import ConfigError, DataError
+from facegan.face.label_maps import resize_labels
+from facegan.face.labels import conversion_table, find_schema
+from facegan.face.landmarks import resize_landmarks
+from facegan.face.parsing import ParserConfig, make_parser
 from facegan.face.raster import DrawingConfig, draw_landmarks
+from facegan.image import resize
+
+# Loads an exported bundle by its folder's name and gives an engine that runs it.
+LoadEngine = Callable[[str], Any]
+# Faces of a clip that a conditioner looks at before the first one is asked for.
+FIT_FACES = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,16 +45,68 @@ class ConditioningConfig:
         require_power_of_two("size", self.size, 16)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LabelMapConditioningConfig:
+    """A map of the face's regions as the model's condition.
+
+    Attributes:
+        size: Height and width of the map, a power of two.
+        schema: Name of the label schema that the model knows.
+        parser: What finds the regions in pictures without a map.
+        background: (r, g, b) that the background of pictures is painted with, when training and
+            when rendering; None leaves it.
+    """
+
+    KIND: ClassVar[str] = "label_map"
+    VERSION: ClassVar[int] = 1
+
+    size: int = 256
+    schema: str = "celebamask19"
+    parser: ParserConfig = dataclasses.field(default_factory=ParserConfig)
+    background: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        require_power_of_two("size", self.size, 16)
+        find_schema(self.schema)
+        if self.background is not None:
+            require_colour("background", self.background)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PictureConditioningConfig:
+    """The picture itself, for models that say something about it: face parsers.
+
+    Attributes:
+        size: Height and width of the picture, a power of two.
+        schema: Name of the label schema whose ids the model gives.
+    """
+
+    KIND: ClassVar[str] = "picture"
+    VERSION: ClassVar[int] = 1
+
+    size: int = 512
+    schema: str = "celebamask19"
+
+    def __post_init__(self) -> None:
+        require_power_of_two("size", self.size, 16)
+        find_schema(self.schema)
+
+
+AnyConditioning = ConditioningConfig | LabelMapConditioningConfig | PictureConditioningConfig
+
 # Every kind that this version can make, by the name that documents carry.
-KINDS: dict[str, type[ConditioningConfig]] = {ConditioningConfig.KIND: ConditioningConfig}
+KINDS: dict[str, type[AnyConditioning]] = {
+    cls.KIND: cls
+    for cls in (ConditioningConfig, LabelMapConditioningConfig, PictureConditioningConfig)
+}
 
 
-def encode_conditioning(config: ConditioningConfig) -> dict[str, Any]:
+def encode_conditioning(config: AnyConditioning) -> dict[str, Any]:
     """The JSON document of a conditioning: its kind, version and settings."""
     return {"kind": config.KIND, "version": config.VERSION, **encode(config)}
 
 
-def decode_conditioning(document: Mapping[str, Any]) -> ConditioningConfig:
+def decode_conditioning(document: Mapping[str, Any]) -> AnyConditioning:
     """Reads what ``encode_conditioning`` wrote.
 
     Raises:
@@ -65,24 +127,141 @@ def decode_conditioning(document: Mapping[str, Any]) -> ConditioningConfig:
     return decode(cls, {k: v for k, v in document.items() if k != "version"}, "conditioning")
 
 
-class Conditioner:
-    """Makes a model's inputs from the landmarks of one face.
+class Conditioner(Protocol):
+    """Makes a model's inputs from one face.
+
+    Attributes:
+        config: What it was made from.
+        inputs: Names of the arrays it makes.
+        crop_size: Height and width of the crop in whose pixels landmarks are given, and of the
+            picture where one is wanted.
+        needs_image: Whether it looks at the picture, too.
+    """
+
+    config: Any
+    inputs: tuple[str, ...]
+    crop_size: int
+    needs_image: bool
+
+    def fit(self, images: Sequence[np.ndarray], landmarks_xy_px: Sequence[np.ndarray]) -> None:
+        """Takes a look at a few faces of a clip before the first one is asked for.
+
+        Args:
+            images: Crops [crop_size, crop_size, 3] uint8.
+            landmarks_xy_px: [68, 2] of each, crop pixels.
+        """
+
+    def __call__(
+        self, landmarks_xy_px: np.ndarray, image: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Makes the inputs of a face.
+
+        Args:
+            landmarks_xy_px: [68, 2], crop pixels.
+            image: The crop, [crop_size, crop_size, 3] uint8, if ``needs_image``.
+        """
+
+
+class LandmarkConditioner:
+    """Draws the landmarks of a face.
 
     Call input: landmarks [68, 2] in pixels of a crop of ``config.size``.
     Call output: {"condition": [size, size, 3] uint8}.
 
     Example:
         >>> from facegan.face.landmarks import MEAN_SHAPE
-        >>> conditioner = Conditioner(ConditioningConfig(size=64))
+        >>> conditioner = LandmarkConditioner(ConditioningConfig(size=64))
         >>> conditioner(16 + 32 * MEAN_SHAPE)["condition"].shape
         (64, 64, 3)
     """
 
     inputs: tuple[str, ...] = ("condition",)
+    needs_image = False
 
     def __init__(self, config: ConditioningConfig) -> None:
         self.config = config
+        self.crop_size = config.size
 
-    def __call__(self, landmarks_xy_px: np.ndarray) -> dict[str, np.ndarray]:
+    def fit(self, images: Sequence[np.ndarray], landmarks_xy_px: Sequence[np.ndarray]) -> None:
+        """Nothing to learn from other faces of the clip."""
+
+    def __call__(
+        self, landmarks_xy_px: np.ndarray, image: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """Draws the condition."""
         return {"condition": draw_landmarks(landmarks_xy_px, self.config.size, self.config.drawing)}
+
+
+class LabelMapConditioner:
+    """Finds the regions of a face in its picture.
+
+    Call input: landmarks [68, 2] and the picture, both at ``crop_size``, which is the parser's.
+    Call output: {"label_map": [size, size] uint8 ids of the config's schema}.
+
+    Args:
+        config: What is made.
+        load_engine: Loads the parser's bundle, where the config names one.
+    """
+
+    inputs: tuple[str, ...] = ("label_map",)
+    needs_image = True
+
+    def __init__(
+        self,
+        config: LabelMapConditioningConfig,
+        load_engine: LoadEngine | None = None,
+    ) -> None:
+        self.config = config
+        self._parser = make_parser(config.parser, load_engine)
+        self.crop_size = max(self._parser.size, config.size)
+        self._table = conversion_table(self._parser.schema, find_schema(config.schema))
+
+    def fit(self, images: Sequence[np.ndarray], landmarks_xy_px: Sequence[np.ndarray]) -> None:
+        """Lets the parser learn the clip's colours."""
+        pairs = [self._at_parser_size(*pair) for pair in zip(images, landmarks_xy_px, strict=True)]
+        self._parser.fit([image for image, _ in pairs], [landmarks for _, landmarks in pairs])
+
+    def __call__(
+        self, landmarks_xy_px: np.ndarray, image: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Parses the picture."""
+        if image is None:
+            raise DataError("A label map is found in a picture; pass the crop with the landmarks.")
+        label_map = self._table[self._parser(*self._at_parser_size(image, landmarks_xy_px))]
+        return {"label_map": resize_labels(label_map, self.config.size, self.config.size)}
+
+    def _at_parser_size(
+        self, image: np.ndarray, landmarks_xy_px: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        height, width = image.shape[:2]
+        size = self._parser.size
+        if (height, width) == (size, size):
+            return image, landmarks_xy_px
+        landmarks = resize_landmarks(landmarks_xy_px, (height, width), (size, size))
+        return resize(image, size, size), landmarks
+
+
+def make_conditioner(config: AnyConditioning, load_engine: LoadEngine | None = None) -> Conditioner:
+    """Makes what fills a model's inputs from faces.
+
+    Args:
+        config: The model's conditioning.
+        load_engine: Loads the bundle of a face parser, where the conditioning names one.
+
+    Raises:
+        ConfigError: The model is not shown faces in a way that can be rendered.
+    """
+    if isinstance(config, ConditioningConfig):
+        return LandmarkConditioner(config)
+    if isinstance(config, LabelMapConditioningConfig):
+        return LabelMapConditioner(config, load_engine)
+    raise ConfigError(
+        f"A model that is shown {config.KIND!r} makes no face video; a face parser is used with "
+        "--parser, or looked at with tools/parse_video.py."
+    )
+
+
+def require_colour(name: str, colour: Sequence[int]) -> None:
+    """Raises ConfigError unless a colour is three codes from 0 to 255."""
+    if len(colour) != 3 or not all(0 <= code <= 255 for code in colour):
+        raise ConfigError(f"{name} must be three codes from 0 to 255, got {list(colour)}.")

@@ -176,6 +176,21 @@ def colour_labels(label_map: np.ndarray, palette: Palette) -> np.ndarray:
     return np.take(np.array(palette.colours, np.uint8), label_map, axis=0)
 
 
+def paint_background(
+    image: np.ndarray, label_map: np.ndarray, colour: tuple[int, int, int]
+) -> np.ndarray:
+    """A copy of a picture [H, W, 3] uint8 whose background has one colour.
+
+    Args:
+        image: The picture.
+        label_map: [H, W] uint8, ids of any schema; 0 is background in all of them.
+        colour: (r, g, b).
+    """
+    painted = image.copy()
+    painted[label_map == 0] = colour
+    return painted
+
+
 def labels_from_colours(picture: np.ndarray, palette: Palette) -> np.ndarray:
     """Reads a picture that ``colour_labels``, or another program, painted with the palette.
 

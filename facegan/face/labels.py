@@ -14,6 +14,7 @@ two, which differ in the colour of ``r_brow``. What is done with the maps themse
 ``label_maps``.
 """
 
+import colorsys
 import dataclasses
 import functools
 import os
@@ -242,6 +243,20 @@ PALETTES: dict[str, Palette] = {
         _palette("groups7", GROUPS7, _GROUP_COLOURS),
     )
 }
+
+
+def schema_colours(schema: LabelSchema) -> tuple[tuple[int, int, int], ...]:
+    """(r, g, b) by id, to look at maps of a schema: a palette's, or made up where it has none."""
+    if schema.colours:
+        return schema.colours
+    for palette in PALETTES.values():
+        if palette.schema == schema:
+            return palette.colours
+    hues = (
+        colorsys.hsv_to_rgb(i * 0.618 % 1, 0.8, 1 - i % 3 / 4) for i in range(schema.num_labels)
+    )
+    made = [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in hues]
+    return ((0, 0, 0), *made[1:])
 
 
 def encode_schema(schema: LabelSchema) -> dict[str, Any]:

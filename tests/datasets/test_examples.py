@@ -4,7 +4,7 @@ import pytest
 from facegan.datasets import examples
 from facegan.datasets.transforms import Augmentation
 from facegan.errors import DataError
-from facegan.face.conditioning import Conditioner, ConditioningConfig
+from facegan.face.conditioning import ConditioningConfig, LandmarkConditioner
 from facegan.face.landmarks import MEAN_SHAPE
 from facegan.image import encode_picture
 
@@ -21,7 +21,8 @@ def test_condition_is_what_rendering_draws():
     image, landmarks, record = _record()
     made = examples.LandmarkExample(CONFIG)(record, Augmentation())
     np.testing.assert_array_equal(made["image"], image)
-    np.testing.assert_array_equal(made["condition"], Conditioner(CONFIG)(landmarks)["condition"])
+    drawn = LandmarkConditioner(CONFIG)(landmarks)["condition"]
+    np.testing.assert_array_equal(made["condition"], drawn)
 
 
 def test_outputs_are_as_declared():
@@ -33,7 +34,7 @@ def test_outputs_are_as_declared():
 def test_picture_and_drawing_move_together():
     image = np.zeros((64, 64, 3), np.uint8)
     landmarks = (MEAN_SHAPE * 0.5 + 0.25) * 64
-    image[:] = Conditioner(CONFIG)(landmarks)["condition"]  # the picture is its own drawing
+    image[:] = LandmarkConditioner(CONFIG)(landmarks)["condition"]  # the picture is its own drawing
     record = {"image": encode_picture(image), "landmarks_xy_px": landmarks}
     made = examples.LandmarkExample(CONFIG)(
         record, Augmentation(shift_xy=(0.1, -0.05), scale=1.1, rotation_deg=10)

@@ -7,8 +7,8 @@ import pytest
 
 from facegan.errors import ConfigError
 from facegan.face.conditioning import (
-    Conditioner,
     ConditioningConfig,
+    LandmarkConditioner,
     decode_conditioning,
     encode_conditioning,
 )
@@ -24,7 +24,7 @@ def test_document_round_trip():
 
 
 @pytest.mark.parametrize(
-    "change", [{"kind": "label_map"}, {"version": 2}, {"kind": None}, {"version": None}]
+    "change", [{"kind": "iris_map"}, {"version": 2}, {"kind": None}, {"version": None}]
 )
 def test_unknown_kind_or_version_names_the_known_ones(change):
     document = {**encode_conditioning(ConditioningConfig()), **change}
@@ -44,7 +44,7 @@ def test_wrong_documents_are_refused():
 
 def test_conditioner_draws_at_its_size():
     config = ConditioningConfig(size=64, drawing=DrawingConfig(colours="groups"))
-    conditioner = Conditioner(config)
+    conditioner = LandmarkConditioner(config)
     arrays = conditioner(MEAN_SHAPE * 40 + 12)
     assert tuple(arrays) == conditioner.inputs
     expected = draw_landmarks(MEAN_SHAPE * 40 + 12, 64, config.drawing)
