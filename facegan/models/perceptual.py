@@ -9,6 +9,7 @@ Recognition", ICLR 2015, table 1, column E.
 """
 
 import dataclasses
+import logging
 import os
 from typing import Any, ClassVar, Literal
 
@@ -158,6 +159,30 @@ def _copy_keras_vgg19(
         layer = source.get_layer(f"block{conv.name[4]}_conv{conv.name[6:]}")
         conv.set_weights(layer.get_weights())
     return model
+
+
+def make_vgg19(
+    source: str, config: VGG19FeaturesConfig | None = None, **kwargs: Any
+) -> VGG19Features:
+    """Makes ``VGG19Features`` with the weights that a training config names.
+
+    Args:
+        source: "imagenet" (Keras' download), "random" (the seeded stand-in, noted in the log), or
+            a weights file.
+        config: Which maps.
+        **kwargs: To the model (name, dtype).
+
+    Raises:
+        CheckpointError: The weights cannot be had; the message tells of the stand-in.
+    """
+    if source == "imagenet":
+        return download_vgg19(config, **kwargs)
+    if source == "random":
+        logging.getLogger("facegan").warning(
+            "The perceptual loss uses a random stand-in for VGG19, not its ImageNet weights."
+        )
+        return random_stand_in(0, config, **kwargs)
+    return load_vgg19(source, config, **kwargs)
 
 
 def random_stand_in(

@@ -522,7 +522,8 @@ class StyleEncoderConfig:
     base_width: int = 64  # channels after the first convolution, at most 8 times as many
 
     def __post_init__(self) -> None:
-        require_power_of_two("image_size", self.image_size, 64)
+        # Six halvings of 64 px leave one pixel, which instance norm turns into nothing.
+        require_power_of_two("image_size", self.image_size, 128)
         for name in ("style_size", "base_width"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
@@ -589,3 +590,35 @@ class StyleEncoder(ConfiguredModel):
         x = ops.leaky_relu(x, LEAKY_SLOPE)
         x = ops.reshape(x, (-1, x.shape[1] * x.shape[2] * x.shape[3]))
         return {"mean": self.mean(x), "log_variance": self.log_variance(x)}
+
+
+class StyledGenerator(keras.Model):
+    """A generator that reads its style from a picture, for serving.
+
+    Call input: {"label_map": [B, H, W] ids, "style_image": [B, S, S, 3] float in [-1, 1]}; the
+    style is the mean of what the encoder finds in the picture.
+    Call output: [B, H, W, 3] float32 in [-1, 1].
+    """
+
+    def __init__(self, generator: SPADEGenerator, encoder: StyleEncoder, **kwargs: Any):
+        super().__init__(**{"name": "styled_generator", "dtype": generator.dtype_policy, **kwargs})
+        self.generator, self.encoder = generator, encoder
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        code = self.encoder({"image": inputs["style_image"]}, training=training)
+        return self.generator(
+            {"label_map": inputs["label_map"], "style": code["mean"]}, training=training
+        )
+
+
+def fold_styled(
+    generator: SPADEGenerator, encoder: StyleEncoder, dtype: str = "float32"
+) -> StyledGenerator:
+    """Makes a generator for serving that takes its style from a picture.
+
+    Args:
+        generator: A built one with a style; folded as ``fold_spectral_norm`` does.
+        encoder: A built one; it goes on as it is, in float32.
+        dtype: Type in which the generator computes and keeps its weights.
+    """
+    return StyledGenerator(fold_spectral_norm(generator, dtype), encoder)

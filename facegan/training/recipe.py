@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import keras
 
 from facegan.bundle import TensorSpec
+from facegan.face.labels import LabelSchema
 from facegan.training.ema import EmaConfig
-from facegan.training.optimizers import AdamConfig
+from facegan.training.optimizers import OptimizerConfig
 
 Tensor = Any
 Batch = Mapping[str, Tensor]
@@ -61,13 +62,21 @@ class Serving:
         inputs: Its inputs as the bundle describes them, batch first.
         outputs: Its outputs likewise.
         simplify: Makes an equal net that serves faster, such as one with its norms folded into
-            the convolutions; None where there is nothing to gain.
+            the convolutions; None where there is nothing to gain. It is called with the built net,
+            then those of ``with_nets``, and ``dtype``, the type to compute in and keep weights in.
+        with_nets: Names of further nets that go into what is served.
+        fast_paths: Whether the graph is made for TensorFlow alone, by forms of operations that
+            other runtimes lack (``layers.fast_paths``). ONNX is written from the plain forms.
+        labels: What the ids of label maps among inputs or outputs mean.
     """
 
     net: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    simplify: Callable[[Any], keras.Model] | None = None
+    simplify: Callable[..., keras.Model] | None = None
+    with_nets: tuple[str, ...] = ()
+    fast_paths: bool = False
+    labels: LabelSchema | None = None
 
 
 class Recipe(Protocol):
@@ -75,7 +84,7 @@ class Recipe(Protocol):
 
     stem: str
     phases: tuple[Phase, ...]
-    optimizers: Mapping[str, AdamConfig]
+    optimizers: Mapping[str, OptimizerConfig]
     ema: EmaConfig | None
     ema_nets: tuple[str, ...]
     statistics: Mapping[str, Any]

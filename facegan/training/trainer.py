@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from facegan.errors import ConfigError, FaceganError
+from facegan.layers.fast_paths import allow_fast_paths
 from facegan.progress import ProgressCallback
 from facegan.training import checkpoint as checkpoint_lib
 from facegan.training.ema import ema_decay, update_ema
@@ -280,7 +281,16 @@ class Trainer:
             buffers = [tf.identity(v.value) for v in self._buffers()]
             return grads, buffers, terms, dict(result.statistics)
 
-        return tf.function(gradients, jit_compile=self.config.xla == "on" or None, autograph=False)
+        if self.config.xla == "on":
+            return tf.function(gradients, jit_compile=True, autograph=False)
+
+        def uncompiled(*args):
+            # Not a tf.function of its own: synchronised batch norm sums over the replicas, which
+            # cannot be done from inside of one.
+            with allow_fast_paths():
+                return gradients(*args)
+
+        return uncompiled
 
     def _make_update(self, phase: Phase):
         def apply(grads, buffers, statistics):

@@ -134,10 +134,10 @@ def test_discriminator_judges_two_scales():
 
 
 def test_style_encoder_refuses_another_size():
-    model = built(StyleEncoder(StyleEncoderConfig(image_size=64, style_size=4, base_width=1)))
-    assert model({"image": np.zeros((2, 64, 64, 3), np.float32)})["mean"].shape == (2, 4)
-    with pytest.raises(ConfigError, match="64x64"):
-        model({"image": np.zeros((2, 128, 128, 3), np.float32)})
+    model = built(StyleEncoder(StyleEncoderConfig(image_size=128, style_size=4, base_width=1)))
+    assert model({"image": np.zeros((2, 128, 128, 3), np.float32)})["mean"].shape == (2, 4)
+    with pytest.raises(ConfigError, match="128x128"):
+        model({"image": np.zeros((2, 64, 64, 3), np.float32)})
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_style_encoder_refuses_another_size():
         (SpadeConfig, {"image_size": 64, "upsampling": "most"}, "128"),
         (SpadeDiscriminatorConfig, {"num_scales": 0}, "num_scales"),
         (SpadeDiscriminatorConfig, {"image_size": 32, "num_layers": 6}, "64"),
-        (StyleEncoderConfig, {"image_size": 32}, "64"),
+        (StyleEncoderConfig, {"image_size": 64}, "128"),
     ],
 )
 def test_wrong_settings_are_named(cls, settings, message):

@@ -8,7 +8,6 @@ CVPR 2017, equations 1 to 4. Differences: the moving average of the generator, f
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -21,12 +20,7 @@ from facegan.layers.randomness import fold_in
 from facegan.losses.adversarial import ADVERSARIAL
 from facegan.losses.features import feature_matching_loss, perceptual_loss
 from facegan.losses.reconstruction import l1_loss
-from facegan.models.perceptual import (
-    PYRAMID_WEIGHTS,
-    download_vgg19,
-    load_vgg19,
-    random_stand_in,
-)
+from facegan.models.perceptual import PYRAMID_WEIGHTS, make_vgg19
 from facegan.models.pix2pix import (
     BlockDiscriminatorConfig,
     BlockGeneratorConfig,
@@ -116,7 +110,7 @@ class Recipe:
         for net in (generator, discriminator):
             net.build({name: (None, *shape) for name, shape in net.input_shapes().items()})
         if config.perceptual_weight and self._perceptual is None:
-            self._perceptual = _perceptual_net(config.perceptual_net, precision)
+            self._perceptual = make_vgg19(config.perceptual_net, dtype=precision)
         return {"generator": generator, "discriminator": discriminator}
 
     def compute(
@@ -196,14 +190,3 @@ class Recipe:
     def _judge(self, nets: Nets, batch: Batch, images: Any, seed: Any):
         inputs = {"condition": batch["condition"], "image": images}
         return nets["discriminator"](inputs, training=True, seed=seed)
-
-
-def _perceptual_net(source: str, precision: str) -> keras.Model:
-    if source == "imagenet":
-        return download_vgg19(dtype=precision)
-    if source == "random":
-        logging.getLogger("facegan").warning(
-            "The perceptual loss uses a random stand-in for VGG19, not its ImageNet weights."
-        )
-        return random_stand_in(0, dtype=precision)
-    return load_vgg19(source, dtype=precision)
