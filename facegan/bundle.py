@@ -77,6 +77,10 @@ class Manifest:
         geometry: Document of the face geometry the model was trained on, for retargeting.
         signatures: Names of the SavedModel's signatures.
         precision: Type in which the weights are stored and the network computes.
+        runtime: Which runtimes read the SavedModel; "tensorflow" where its graph has operations
+            that others lack. ``model.onnx`` is for all.
+        labels: Document of the label schema (``facegan.face.labels``) that tells what the ids of
+            label maps among inputs or outputs mean.
         training: What is worth knowing about the training, free form.
         files: Size and SHA-256 of each file, by path relative to the bundle.
     """
@@ -93,6 +97,8 @@ class Manifest:
     geometry: dict[str, Any] | None = None
     signatures: tuple[str, ...] = ("serving_default", "uint8")
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    runtime: Literal["any", "tensorflow"] = "any"
+    labels: dict[str, Any] | None = None
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     files: dict[str, FileDigest] = dataclasses.field(default_factory=dict)
 

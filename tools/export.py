@@ -23,6 +23,9 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("run_dir", None, "Folder of the run.", required=True)
 flags.DEFINE_string("output", None, "Folder of the bundle to write.", required=True)
 flags.DEFINE_integer("step", None, "Take this checkpoint instead of the newest.", lower_bound=0)
+flags.DEFINE_enum(
+    "precision", "float32", ["float32", "bfloat16"], "Type of the weights and of computing."
+)
 flags.DEFINE_bool("onnx", False, "Also write model.onnx (extra: onnx).")
 flags.DEFINE_bool("overwrite", False, "Replace a bundle that is there.")
 
@@ -34,13 +37,15 @@ def main() -> dict:
 
     if FLAGS.dry_run:
         plan = jobs.plan_export(FLAGS.run_dir, FLAGS.step)
-        return {**plan, "output": FLAGS.output, "onnx": FLAGS.onnx}
+        asked = {"output": FLAGS.output, "onnx": FLAGS.onnx, "precision": FLAGS.precision}
+        return {**plan, **asked}
     return jobs.export_run(
         FLAGS.run_dir,
         FLAGS.output,
         onnx=FLAGS.onnx,
         overwrite=FLAGS.overwrite,
         step=FLAGS.step,
+        precision=FLAGS.precision,
     )
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from facegan.bundle import MANIFEST_FILE, ONNX_FILE, Manifest, read_manifest, write_manifest
 from facegan.errors import BundleError, ConfigError
+from facegan.export.saved_model import PORTABLE
 from facegan.export.verify import LoadedBundle, max_difference, sample_inputs
 
 # The newest operator set that tf2onnx 1.17 writes.
@@ -21,7 +22,7 @@ _TOLERANCE = 1e-3
 
 
 def write_onnx(bundle_dir: str | os.PathLike[str], *, tolerance: float = _TOLERANCE) -> Manifest:
-    """Adds ``model.onnx``, the float32 ``serving_default`` signature, to a bundle.
+    """Adds ``model.onnx``, the float signature without fast paths, to a bundle.
 
     The batch axis stays free. A ``model.onnx`` that is there already is replaced.
 
@@ -75,7 +76,8 @@ def _convert(
     bundle_dir: pathlib.Path, manifest: Manifest, path: pathlib.Path, tf2onnx: ModuleType
 ) -> None:
     loaded = tf.saved_model.load(str(bundle_dir))
-    signature = loaded.signatures["serving_default"]
+    portable = PORTABLE in manifest.signatures
+    signature = loaded.signatures[PORTABLE if portable else "serving_default"]
     specs = [tf.TensorSpec(s.shape, s.dtype, name=s.name) for s in manifest.inputs]
     names = [s.name for s in manifest.inputs]
 

@@ -2,8 +2,9 @@
 
 The SavedModel has two signatures with the same tensor names: ``serving_default`` takes and returns
 float32 pictures in [-1, 1], ``uint8`` takes and returns uint8 ones and converts inside the graph.
-Batch size is free in both. TensorFlow Serving polls the folder above, so a bundle is built beside
-its final place and renamed when it is whole.
+Batch size is free in both. A model with fast paths has a third, ``portable``: as
+``serving_default``, without operations that runtimes other than TensorFlow lack. TensorFlow Serving
+polls the folder above, so a bundle is built beside its final place and renamed when it is whole.
 """
 
 from __future__ import annotations
@@ -25,8 +26,13 @@ from facegan import image as image_lib
 from facegan.bundle import Manifest, TensorSpec, write_manifest
 from facegan.errors import BundleError, ConfigError
 from facegan.export.verify import verify_bundle
+from facegan.face.labels import LabelSchema, encode_schema
+from facegan.layers.fast_paths import allow_fast_paths
 
 Tensors = dict[str, tf.Tensor]
+
+# The signature that every runtime can read, where ``serving_default`` is for TensorFlow alone.
+PORTABLE = "portable"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,11 +45,14 @@ class ServingSpec:
             model. It returns one tensor, or a dict with the names of ``outputs``.
         inputs: The tensors it takes; the first axis of each shape must be free (None).
         outputs: The tensors that are served.
+        fast_paths: Whether TensorFlow alone will run the graph, so that layers may take their fast
+            paths.
     """
 
     model: keras.Model | Callable[[Tensors], Any]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    fast_paths: bool = False
 
     def __post_init__(self) -> None:
         if not self.inputs or not self.outputs:
@@ -94,12 +103,24 @@ class _Servable(tf.Module):
             self._call_uint8, input_signature=[_signature(spec.inputs, as_uint8=True)]
         )
 
+        self.portable_function = tf.function(
+            self._spec.call, input_signature=[_signature(spec.inputs, as_uint8=False)]
+        )
+
+    @property
+    def signatures(self) -> dict[str, Any]:
+        signatures = {"serving_default": self.float_function, "uint8": self.uint8_function}
+        if self._spec.fast_paths:
+            signatures[PORTABLE] = self.portable_function
+        return signatures
+
     def _call_float(self, inputs: Tensors) -> Tensors:
-        return self._spec.call(inputs)
+        with allow_fast_paths(self._spec.fast_paths):
+            return self._spec.call(inputs)
 
     def _call_uint8(self, inputs: Tensors) -> Tensors:
         images = {spec.name for spec in self._spec.inputs if spec.is_image}
-        outputs = self._spec.call(
+        outputs = self._call_float(
             {
                 name: image_lib.to_float_tensor(value) if name in images else value
                 for name, value in inputs.items()
@@ -130,6 +151,7 @@ def export_bundle(
     image_size: int,
     conditioning: Mapping[str, Any] | None = None,
     geometry: Mapping[str, Any] | None = None,
+    labels: LabelSchema | None = None,
     training_info: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     tolerance: float | None = None,
@@ -143,6 +165,7 @@ def export_bundle(
         image_size: Height and width of the generated picture in px.
         conditioning: How the inputs are made from a face (``face.conditioning`` document).
         geometry: Face geometry the model was trained on (``face.retarget`` document).
+        labels: What the ids of label maps among inputs or outputs mean.
         training_info: What is worth knowing about the training.
         overwrite: Replace a folder that is there.
         tolerance: Greatest difference between the bundle and the model; the default follows the
@@ -163,10 +186,7 @@ def export_bundle(
             tf.saved_model.save(
                 servable,
                 str(folder),
-                signatures={
-                    "serving_default": servable.float_function,
-                    "uint8": servable.uint8_function,
-                },
+                signatures=servable.signatures,
             )
         except (OSError, tf.errors.OpError) as error:
             raise BundleError(f"Cannot write the bundle {output_dir}: {error}.") from error
@@ -178,7 +198,10 @@ def export_bundle(
             image_size=image_size,
             conditioning=None if conditioning is None else dict(conditioning),
             geometry=None if geometry is None else dict(geometry),
+            signatures=tuple(servable.signatures),
             precision=precision,
+            runtime="tensorflow" if spec.fast_paths else "any",
+            labels=None if labels is None else encode_schema(labels),
             training=dict(training_info or {}),
         )
         write_manifest(folder, manifest)

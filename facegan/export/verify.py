@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +19,9 @@ Arrays = dict[str, np.ndarray]
 # Greatest accepted difference on outputs in [-1, 1], by the type the network computes in. float32:
 # the graph optimizer fuses and reorders sums, 1e-6 is usual. The 16-bit types keep 8 and 11 bits.
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
+
+# Greatest accepted share of ids that differ, likewise.
+_ID_SHARE = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,11 +122,15 @@ def max_difference(
     """Greatest absolute difference over all outputs of a manifest.
 
     Raises:
-        BundleError: An output has another shape or holds a value that is not finite.
+        BundleError: An output has another shape or holds a value that is not finite, or too many of
+            its ids differ.
     """
     worst = 0.0
     for spec in manifest.outputs:
         a, b = np.asarray(expected[spec.name]), np.asarray(got[spec.name])
+        if spec.dtype != "float32":
+            _compare_ids(a, b, spec.name, manifest.precision, what)
+            continue
         if a.shape != b.shape:
             raise BundleError(
                 f"The output {spec.name!r} of {what} has the shape {b.shape}, expected {a.shape}."
@@ -134,6 +142,22 @@ def max_difference(
             )
         worst = max(worst, float(np.abs(a.astype(np.float64) - b).max(initial=0.0)))
     return worst
+
+
+def _compare_ids(
+    expected: np.ndarray, got: np.ndarray, name: str, precision: str, what: Any
+) -> None:
+    """Ids jump where two scores are nearly equal, so it is their number that tells."""
+    if expected.shape != got.shape:
+        raise BundleError(
+            f"The output {name!r} of {what} has the shape {got.shape}, expected {expected.shape}."
+        )
+    share, limit = float(np.mean(expected != got)), _ID_SHARE[precision]
+    if share > limit:
+        raise BundleError(
+            f"{share:.2%} of the ids of the output {name!r} of {what} differ from those of the "
+            f"model; at most {limit:.2%} are accepted. Export in float32."
+        )
 
 
 def _code_difference(

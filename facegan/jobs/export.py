@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from typing import Any
+from typing import Any, Literal
 
 from facegan import config as config_lib
 from facegan.errors import CheckpointError, ConfigError
@@ -18,6 +18,7 @@ def export_run(
     onnx: bool = False,
     overwrite: bool = False,
     step: int | None = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
 ) -> dict[str, Any]:
     """Exports what a run trained: the averaged weights, where the run keeps an average.
 
@@ -27,6 +28,8 @@ def export_run(
         onnx: Also write ``model.onnx``.
         overwrite: Replace a bundle that exists.
         step: The checkpoint to take; by default the newest.
+        precision: Type in which the weights are kept and TensorFlow computes. OpenVINO computes
+            in either from float32.
 
     Returns:
         ``bundle``, ``step``, ``signatures``, ``max_difference`` (of the bundle from the model) and
@@ -43,21 +46,21 @@ def export_run(
     run_dir, config = pathlib.Path(run_dir), read_run(run_dir)
     session = _restore(run_dir, config, plan["step"])
     serving = session.recipe.serving()
-    # The net is made anew in float32: which type serves best is the serving engine's decision.
-    net = session.recipe.build_nets("float32")[serving.net]
-    source = session.state.ema_nets.get(serving.net) or session.state.nets[serving.net]
-    for target, value in zip(net.variables, source.variables, strict=True):
-        target.assign(value)
-    if serving.simplify is not None:
-        net = serving.simplify(net)
+    net = _served_net(session, serving, precision)
     record = config_lib.read_json(run_dir / "conditioning.json")
     manifest = export_bundle(
         output,
-        ServingSpec(model=net, inputs=serving.inputs, outputs=serving.outputs),
+        ServingSpec(
+            model=net,
+            inputs=serving.inputs,
+            outputs=serving.outputs,
+            fast_paths=serving.fast_paths,
+        ),
         model_name=config.kind,
         image_size=config.conditioning.size,
         conditioning=record["conditioning"],
         geometry=record["geometry"],
+        labels=serving.labels,
         training_info={"steps": plan["step"], "averaged": serving.net in session.state.ema_nets},
         overwrite=overwrite,
     )
@@ -87,6 +90,20 @@ def plan_export(run_dir: str | os.PathLike[str], step: int | None = None) -> dic
         "kind": config.kind,
         "step": steps[-1] if step is None else step,
     }
+
+
+def _served_net(session: Any, serving: Any, precision: str) -> Any:
+    """The net that is served, with the averaged weights where there are some."""
+    # Made anew: training may have computed in another type than serving will.
+    made = session.recipe.build_nets("float32" if serving.simplify else precision)
+    names = (serving.net, *serving.with_nets)
+    for name in names:
+        source = session.state.ema_nets.get(name) or session.state.nets[name]
+        for target, value in zip(made[name].variables, source.variables, strict=True):
+            target.assign(value)
+    if serving.simplify is None:
+        return made[serving.net]
+    return serving.simplify(*(made[name] for name in names), dtype=precision)
 
 
 def _restore(run_dir: pathlib.Path, config: Any, step: int) -> Any:

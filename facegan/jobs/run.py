@@ -22,6 +22,7 @@ from typing import Any
 
 from facegan import config as config_lib
 from facegan.datasets.examples import ExampleMaker, LandmarkExample
+from facegan.datasets.label_examples import LabelMapExample
 from facegan.datasets.pipeline import (
     PipelineConfig,
     count_records,
@@ -31,18 +32,18 @@ from facegan.datasets.pipeline import (
 )
 from facegan.errors import CheckpointError, ConfigError, DataError
 from facegan.face.conditioning import (
+    AnyConditioning,
     ConditioningConfig,
+    LabelMapConditioningConfig,
     decode_conditioning,
     encode_conditioning,
 )
+from facegan.face.labels import CELEBAMASK19, find_schema
 from facegan.progress import ProgressFactory, no_progress
 from facegan.training import recipes
 from facegan.training.trainer import TrainConfig
 
 VERSION = 1
-
-# How a dataset's records become examples, by the kind of conditioning a run asks for.
-_EXAMPLE_MAKERS: Mapping[type, type] = {ConditioningConfig: LandmarkExample}
 
 _PREVIEW_EXAMPLES = 4
 
@@ -60,7 +61,7 @@ class RunConfig:
     """
 
     kind: str
-    conditioning: ConditioningConfig
+    conditioning: AnyConditioning
     recipe: Any
     data: PipelineConfig
     train: TrainConfig
@@ -280,9 +281,16 @@ def train_run(
     }
 
 
-def make_example_maker(conditioning: ConditioningConfig) -> ExampleMaker:
+def make_example_maker(conditioning: AnyConditioning) -> ExampleMaker:
     """What turns a dataset's records into the examples of a conditioning."""
-    return _EXAMPLE_MAKERS[type(conditioning)](conditioning)
+    if isinstance(conditioning, ConditioningConfig):
+        return LandmarkExample(conditioning)
+    background = None
+    if isinstance(conditioning, LabelMapConditioningConfig):
+        background = conditioning.background
+    # Every dataset that holds label maps holds them in CelebAMask-HQ's labels.
+    schema = find_schema(conditioning.schema)
+    return LabelMapExample(conditioning.size, schema, CELEBAMASK19, background)
 
 
 def read_run(run_dir: str | os.PathLike[str]) -> RunConfig:
@@ -304,7 +312,7 @@ def read_geometry(dataset_dir: pathlib.Path) -> dict[str, Any] | None:
 
 
 def write_conditioning(
-    run_dir: pathlib.Path, conditioning: ConditioningConfig, geometry: dict[str, Any] | None
+    run_dir: pathlib.Path, conditioning: AnyConditioning, geometry: dict[str, Any] | None
 ) -> None:
     """Keeps in the run folder what a bundle has to know about its inputs."""
     config_lib.write_json(

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from facegan.face.align import extract_crop, face_mask, paste_back
+from facegan.face.label_maps import paint_background
 from facegan.render.plan import FacePlan, ShownFace
 from facegan.video.deflicker import DeflickerConfig, FrameDeflicker
 
@@ -23,6 +24,9 @@ class Job:
         inputs: What the generator is given, by name.
         generated: [S, S, 3] uint8, what it made of that.
         picture: What is encoded, uint8.
+        guide: [S, S, 3] uint8, the source's face as large as the generated picture, where the
+            generator looks at it; movement is read from it.
+        label_map: [S, S] uint8, the regions of the face that are generated, likewise.
     """
 
     index: int
@@ -32,6 +36,8 @@ class Job:
     inputs: dict[str, np.ndarray] | None = None
     generated: np.ndarray | None = None
     picture: np.ndarray | None = None
+    guide: np.ndarray | None = None
+    label_map: np.ndarray | None = None
 
 
 class Composer:
@@ -43,6 +49,7 @@ class Composer:
         deflicker: Of the generated pictures.
         feather: Width of the pasted face's soft edge as a share of the square.
         colour_match: Whether a pasted face takes the colours around it.
+        background: (r, g, b) of the background of generated pictures; None leaves it.
     """
 
     def __init__(
@@ -53,9 +60,11 @@ class Composer:
         deflicker: DeflickerConfig,
         feather: float,
         colour_match: bool,
+        background: tuple[int, int, int] | None = None,
     ) -> None:
         self._plan, self._full_frame = plan, full_frame
         self._feather, self._colour_match = feather, colour_match
+        self._background = background
         self._deflicker = None if deflicker.method == "off" else FrameDeflicker(deflicker)
 
     def __call__(self, job: Job) -> np.ndarray:
@@ -66,7 +75,9 @@ class Composer:
             return self._without_face(job)
         patch = job.generated
         if self._deflicker is not None:
-            patch = self._deflicker(patch)
+            patch = self._deflicker(patch, job.guide)
+        if self._background is not None and job.label_map is not None:
+            patch = paint_background(patch, job.label_map, self._background)
         if not self._full_frame or job.image is None:
             return patch
         mask = face_mask(job.face.landmarks_xy_px, self._plan.size_px, self._feather)

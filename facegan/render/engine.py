@@ -33,7 +33,8 @@ class EngineConfig:
     Args:
         name: The runtime. ``"auto"`` takes the fastest that is installed and can read the bundle:
             OpenVINO, ONNX Runtime, TensorFlow.
-        precision: Type the network computes in; bfloat16 with OpenVINO only.
+        precision: Type the network computes in; bfloat16 with OpenVINO, or with TensorFlow and a
+            bundle that was exported in it.
         num_threads: Threads of the runtime, None for as many as there are cores.
     """
 
@@ -73,7 +74,8 @@ class TensorFlowEngine:
     def __init__(
         self, bundle_dir: str | os.PathLike[str], manifest: Manifest, config: EngineConfig
     ) -> None:
-        _refuse_bfloat16(self.name, config)
+        if config.precision != manifest.precision:
+            _refuse_bfloat16(self.name, config)
         self._tf = _import_runtime("tensorflow", "tensorflow")
         self.manifest, self.precision = manifest, manifest.precision
         try:
@@ -151,6 +153,11 @@ class OpenVinoEngine:
         self.manifest, self.precision = manifest, config.precision
         bundle_dir = pathlib.Path(bundle_dir)
         source = bundle_dir / ONNX_FILE if ONNX_FILE in manifest.files else bundle_dir
+        if source == bundle_dir and manifest.runtime != "any":
+            raise BundleError(
+                f"The SavedModel of {bundle_dir} is made for TensorFlow and has no {ONNX_FILE}. "
+                "Export it with --onnx, or take the engine 'tensorflow'."
+            )
         self._core = self._ov.Core()
         self._options: dict[str, Any] = {
             # Left to itself OpenVINO computes in bfloat16 where the processor can.
@@ -262,6 +269,8 @@ def load_engine(
 
 
 def _choose(manifest: Manifest, config: EngineConfig) -> str:
+    if manifest.runtime == "tensorflow" and config.precision in ("float32", manifest.precision):
+        return "tensorflow"  # what its graph was made for is quicker there than elsewhere
     if importlib.util.find_spec("openvino") is not None:
         return "openvino"
     if config.precision != "float32":

@@ -5,6 +5,9 @@ crop, the smoothing and the retargeting can be planned over the whole clip. The 
 generates in batches, pastes back, steadies and encodes, each stage in a thread of its own. Both
 passes pick up where a killed run stopped, and neither holds anything that grows with the clip but
 a few bytes a frame.
+
+A model that is shown the regions of a face looks at the pictures in the second pass; the regions
+are steadied over a few frames there.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import dataclasses
 import os
 import pathlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
@@ -31,20 +34,23 @@ from facegan.face.analysis import (
     select_track,
     smooth_track,
 )
-from facegan.face.conditioning import Conditioner
+from facegan.face.conditioning import require_colour
 from facegan.face.identity import IdentityModel
 from facegan.face.landmarks import DetectorConfig, FaceDetector, make_detector
+from facegan.face.parsing import ParserConfig
 from facegan.face.retarget import RetargetConfig
 from facegan.face.smoothing import SmoothingConfig
 from facegan.face.tracking import Describe, TrackerConfig
 from facegan.progress import ProgressFactory, no_progress
 from facegan.render.compose import Composer, Job
+from facegan.render.condition import ConditionStage, Shown
 from facegan.render.engine import Engine, EngineConfig, load_engine
 from facegan.render.plan import FacePlan, MissingFace, make_conditioner, make_plan
 from facegan.render.stages import Background, StageClock, batches
 from facegan.render.workspace import WorkFolder, identify_file
 from facegan.video.deflicker import DeflickerConfig, FrameDeflicker
 from facegan.video.frames import ClipInfo, Frame
+from facegan.video.label_deflicker import LabelDeflickerConfig
 from facegan.video.output import check_output, container_format
 from facegan.video.reader import VideoReader, probe_clip
 from facegan.video.writer import SegmentedWriter
@@ -70,6 +76,13 @@ class RenderConfig:
         smoothing: Of the landmarks over time.
         crop: Which square of the frame the generated picture stands for.
         retarget: How landmarks are brought into the geometry that the generator knows.
+        parser: Finds the regions of faces for a model that is shown them, instead of what the
+            bundle names.
+        labels: Steadies the regions.
+        rules: File of rules that change the regions (``facegan.video.label_rules``).
+        background: (r, g, b) of the background of what a model makes of regions; None takes what
+            the model was trained with.
+        style_image: Picture whose style is taken, for a model that takes one.
         deflicker: Steadies the generated pictures.
         engine: Which runtime runs the network.
         batch_size: Pictures that are generated at a time.
@@ -91,6 +104,11 @@ class RenderConfig:
     smoothing: SmoothingConfig = dataclasses.field(default_factory=SmoothingConfig)
     crop: CropConfig = dataclasses.field(default_factory=CropConfig)
     retarget: RetargetConfig = dataclasses.field(default_factory=RetargetConfig)
+    parser: ParserConfig | None = None
+    labels: LabelDeflickerConfig = dataclasses.field(default_factory=LabelDeflickerConfig)
+    rules: str | None = None
+    background: tuple[int, int, int] | None = None
+    style_image: str | None = None
     deflicker: DeflickerConfig = dataclasses.field(default_factory=DeflickerConfig)
     engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
     batch_size: int = 4
@@ -107,6 +125,8 @@ class RenderConfig:
             raise ConfigError(f"segment_frames must be at least 1, got {self.segment_frames}.")
         if not 0.0 <= self.feather <= 0.5:
             raise ConfigError(f"feather must be from 0 to 0.5, got {self.feather}.")
+        if self.background is not None:
+            require_colour("background", self.background)
         if not isinstance(self.face, str) and self.face < 0:
             raise ConfigError(f"face must be 'largest' or at least 0, got {self.face}.")
 
@@ -203,9 +223,17 @@ def render_video(
     check_output(output, overwrite)
     info = probe_clip(video)
     engine = engine or load_engine(bundle_dir, config.engine)
-    conditioner = make_conditioner(engine.manifest)
+    conditioner = make_conditioner(engine.manifest, config.parser, load_engine)
+    shown = Shown.prepare(
+        engine.manifest,
+        conditioner,
+        labels=config.labels,
+        rules=config.rules,
+        background=config.background,
+        style_image=config.style_image,
+    )
 
-    folder = _open_work_folder(info, output, work_dir, config, engine, detector)
+    folder = _open_work_folder(info, output, work_dir, config, engine, detector, shown)
     clock = StageClock()
     try:
         store, problems = _analyse(info, folder, config, detector, clock, progress)
@@ -250,7 +278,7 @@ def render_video(
         render_s = time.monotonic()
         with progress("Render") as report:
             report(resumed, plan.num_frames, "frame")
-            frames = _render(info, plan, conditioner, engine, config, writer, clock, stack)
+            frames = _render(info, plan, shown, engine, config, writer, clock, stack)
             for done in frames:
                 report(done, plan.num_frames, "frame")
             writer.close()
@@ -283,6 +311,7 @@ def _open_work_folder(
     config: RenderConfig,
     engine: Engine,
     detector: FaceDetector | None,
+    shown: Shown,
 ) -> WorkFolder:
     settings = config_lib.encode(config)
     named = settings.pop("detector")
@@ -296,6 +325,7 @@ def _open_work_folder(
         "settings": settings,
         "bundle": engine.manifest.fingerprint(),
         "engine": [engine.name, engine.precision],
+        "files": shown.fingerprints,
     }
     return WorkFolder(output, work_dir, analysis, render)
 
@@ -361,7 +391,7 @@ def _refuse_truncated(info: ClipInfo, store: LandmarkStore) -> None:
 def _render(
     info: ClipInfo,
     plan: FacePlan,
-    conditioner: Conditioner,
+    shown: Shown,
     engine: Engine,
     config: RenderConfig,
     writer: SegmentedWriter,
@@ -369,14 +399,14 @@ def _render(
     stack: contextlib.ExitStack,
 ) -> Iterator[int]:
     """Second pass, from ``writer.resume_index`` on; yields the number of frames written."""
-    first = writer.resume_index
-    # The filter remembers these; it sees them again so that a resumed render goes on smoothly.
-    first = max(0, first - FrameDeflicker(config.deflicker).memory_frames)
     if writer.resume_index >= plan.num_frames:
         return
+    # The filters remember these; they see them again so that a resumed render goes on smoothly.
+    memory = FrameDeflicker(config.deflicker).memory_frames + shown.memory_frames
+    first = max(0, writer.resume_index - memory)
     copies = plan.missing_face == "copy" and plan.num_missing > 0
     jobs: Iterable[Job] = _planned_jobs(plan, first)
-    if config.output == "full_frame" or copies:
+    if config.output == "full_frame" or copies or shown.conditioner.needs_image:
         reader = stack.enter_context(
             VideoReader(info.path, start_index=first, start_pts=plan.pts(first))
         )
@@ -384,18 +414,20 @@ def _render(
         frames = stack.enter_context(Background(decoded, depth=config.batch_size, name="decode"))
         jobs = _decoded_jobs(info, plan, frames, first)
 
+    stage = ConditionStage(plan, shown, lambda index: _read_frame(info, plan, index))
+    with clock.measure("condition"):
+        stage.fit()
+
     def condition(jobs: Iterable[Job]) -> Iterator[Job]:
         for job in jobs:
             with clock.measure("condition"):
-                job.face = plan.face(job.index)
-                if job.face is not None:
-                    job.inputs = conditioner(job.face.landmarks_xy_px)
+                stage.condition(job)
             yield job
 
     def generate(groups: Iterable[list[Job]]) -> Iterator[Job]:
         for group in groups:
             with clock.measure("generate"):
-                _generate(engine, group)
+                _generate(engine, group, shown.constants)
             yield from group
 
     def compose(jobs: Iterable[Job]) -> Iterator[Job]:
@@ -405,14 +437,21 @@ def _render(
             deflicker=config.deflicker,
             feather=config.feather,
             colour_match=config.colour_match,
+            background=shown.background,
         )
         for job in jobs:
             with clock.measure("compose"):
                 job.picture = composer(job)
             yield job
 
-    grouped = batches(condition(jobs), config.batch_size)
-    conditioned = stack.enter_context(Background(grouped, depth=1, name="condition"))
+    conditions: Iterable[Job] = condition(jobs)
+    if shown.labels is not None:
+        # Parsing and steadying run at the same time.
+        parsed = stack.enter_context(Background(conditions, depth=2, name="condition"))
+        waited = clock.timed("steady_wait", parsed)
+        conditions = clock.timed("steady", stage.steady(waited))
+    grouped = batches(conditions, config.batch_size)
+    conditioned = stack.enter_context(Background(grouped, depth=1, name="group"))
     generated = stack.enter_context(
         Background(generate(conditioned), depth=config.batch_size, name="generate")
     )
@@ -422,6 +461,8 @@ def _render(
             with clock.measure("encode"):
                 writer.write(job.picture, job.pts)
             yield job.index + 1
+    if "steady" in clock.seconds:
+        clock.seconds["steady"] -= clock.seconds.pop("steady_wait", 0.0)
 
 
 def _planned_jobs(plan: FacePlan, first: int) -> Iterator[Job]:
@@ -446,12 +487,21 @@ def _decoded_jobs(
         )
 
 
-def _generate(engine: Engine, group: list[Job]) -> None:
+def _read_frame(info: ClipInfo, plan: FacePlan, index: int) -> np.ndarray:
+    """One picture of the clip."""
+    with VideoReader(info.path, start_index=index, start_pts=plan.pts(index)) as reader:
+        for frame in reader:
+            return frame.image
+    raise VideoError(f"{info.path} has no frame {index} any more; it was changed.")
+
+
+def _generate(engine: Engine, group: list[Job], constants: Mapping[str, np.ndarray]) -> None:
     """Runs the network for those frames of a batch that show a face."""
     jobs = [job for job in group if job.inputs is not None]
     if not jobs:
         return
     names = [spec.name for spec in engine.manifest.inputs]
-    inputs = {name: np.stack([(job.inputs or {})[name] for job in jobs]) for name in names}
+    given: list[Mapping[str, np.ndarray]] = [{**constants, **(job.inputs or {})} for job in jobs]
+    inputs = {name: np.stack([values[name] for values in given]) for name in names}
     for job, picture in zip(jobs, engine.generate(inputs), strict=True):
         job.generated, job.inputs = picture, None

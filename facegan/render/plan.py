@@ -15,6 +15,7 @@ import numpy as np
 from facegan import config as config_lib
 from facegan.bundle import Manifest
 from facegan.errors import BundleError, ConfigError
+from facegan.face import conditioning as conditioning_lib
 from facegan.face.align import (
     CropConfig,
     CropPath,
@@ -24,10 +25,14 @@ from facegan.face.align import (
     transform_points,
 )
 from facegan.face.analysis import Track
-from facegan.face.conditioning import Conditioner, decode_conditioning
+from facegan.face.conditioning import Conditioner, LoadEngine, decode_conditioning
+from facegan.face.parsing import ParserConfig
 from facegan.face.retarget import FaceGeometry, RetargetConfig, Retargeter, fit_geometry
 
 MissingFace = Literal["hold", "copy", "blank"]
+
+# Input of a bundle whose style is read from a picture, the same for every frame of a render.
+STYLE_IMAGE = "style_image"
 
 # Frames that the geometry of the source is fitted to; more change nothing but cost memory.
 _GEOMETRY_FRAMES = 2000
@@ -80,9 +85,27 @@ class FacePlan:
         """Time stamp of a frame."""
         return int(self._track.pts[index])
 
+    def source(self, index: int) -> int:
+        """The frame whose face frame ``index`` shows; -1 where it is copied or blank."""
+        return int(self._source[index])
+
+    def crop_landmarks(self, index: int, size_px: int) -> np.ndarray:
+        """Landmarks [68, 2] float32 of frame ``index``, which has a face, in pixels of its crop."""
+        matrix = self.crop.crop_matrix(index, size_px)
+        in_frame = np.asarray(self._track.landmarks_xy_px[index], np.float64)
+        return transform_points(matrix, in_frame).astype(np.float32)
+
+    def spread_faces(self, count: int) -> np.ndarray:
+        """At most ``count`` frames with a face, ascending and spread over the clip."""
+        present = np.flatnonzero(self._track.present)
+        if len(present) <= count:
+            return present
+        # The middles of `count` equal stretches.
+        return present[((np.arange(count) + 0.5) * len(present) / count).astype(int)]
+
     def face(self, index: int) -> ShownFace | None:
         """The face that frame ``index`` shows; None where it is copied or blank."""
-        source = int(self._source[index])
+        source = self.source(index)
         if source < 0:
             return None
         in_frame = np.asarray(self._track.landmarks_xy_px[source], np.float64)
@@ -131,7 +154,9 @@ def make_plan(
     path = plan_crops(track.landmarks_xy_px, track.present, frame_hw, crop)
     size = manifest.image_size
     retargeter = None
-    if retarget.enabled and manifest.geometry is not None:
+    # Only what is drawn from landmarks can be drawn with others; a label map is the source's own.
+    drawn = (manifest.conditioning or {}).get("kind") == conditioning_lib.ConditioningConfig.KIND
+    if retarget.enabled and drawn and manifest.geometry is not None:
         target = _read_geometry(manifest.geometry, size)
         source = _source_geometry(track, path, size)
         retargeter = Retargeter(source, target, retarget)
@@ -163,8 +188,17 @@ def _source_geometry(track: Track, crop: CropPath, size_px: int) -> FaceGeometry
     return fit_geometry(landmarks, np.ones(len(chosen), bool), size_px)
 
 
-def make_conditioner(manifest: Manifest) -> Conditioner:
+def make_conditioner(
+    manifest: Manifest,
+    parser: ParserConfig | None = None,
+    load_engine: LoadEngine | None = None,
+) -> Conditioner:
     """The conditioner that a bundle asks for.
+
+    Args:
+        manifest: The bundle's.
+        parser: A face parser to take instead of the one that the bundle names.
+        load_engine: Loads the bundle of a face parser, where one is named.
 
     Raises:
         ConfigError: This version does not know the conditioning.
@@ -175,9 +209,17 @@ def make_conditioner(manifest: Manifest) -> Conditioner:
             f"The bundle of {manifest.model!r} does not say how its inputs are made from a face, "
             "so it cannot render a video. Export a model that was trained on face drawings."
         )
-    conditioner = Conditioner(decode_conditioning(manifest.conditioning))
+    config = decode_conditioning(manifest.conditioning)
+    if parser is not None:
+        if not isinstance(config, conditioning_lib.LabelMapConditioningConfig):
+            raise ConfigError(
+                f"The bundle of {manifest.model!r} takes {config.KIND!r} and needs no face parser; "
+                "leave the parser out."
+            )
+        config = dataclasses.replace(config, parser=parser)
+    conditioner = conditioning_lib.make_conditioner(config, load_engine)
     wanted = tuple(spec.name for spec in manifest.inputs)
-    if set(wanted) != set(conditioner.inputs):
+    if not set(conditioner.inputs) <= set(wanted) <= {*conditioner.inputs, STYLE_IMAGE}:
         raise BundleError(
             f"The bundle of {manifest.model!r} takes the inputs {', '.join(wanted)}, but its "
             f"conditioning makes {', '.join(conditioner.inputs)}. Export the model again."

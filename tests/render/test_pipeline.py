@@ -230,8 +230,8 @@ def test_a_truncated_video_is_refused_or_rendered_as_far_as_it_goes(tmp_path):
 def test_bundles_that_cannot_render(clip, tmp_path):
     path, _ = clip
     output = tmp_path / "out.mp4"
-    unknown = {"kind": "label_map", "version": 1, "size": 64}
-    with pytest.raises(ConfigError, match="'label_map' .*not known"):
+    unknown = {"kind": "iris_map", "version": 1, "size": 64}
+    with pytest.raises(ConfigError, match="'iris_map' .*not known"):
         render(path, output, engine=DrawingEngine(conditioning=unknown))
     with pytest.raises(BundleError, match="does not say how its inputs"):
         render(path, output, engine=DrawingEngine(conditioning=None))

@@ -1,0 +1,190 @@
+"""The conditioning stage of a render: faces of a clip -> what the generator is shown.
+
+A model that is shown a drawing needs the landmarks alone. One that is shown regions needs the
+pictures too; they are parsed frame by frame and steadied over time before the generator sees them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from facegan.bundle import Manifest, read_manifest
+from facegan.errors import ConfigError
+from facegan.face.align import extract_crop
+from facegan.face.conditioning import FIT_FACES, Conditioner, LabelMapConditioningConfig
+from facegan.face.labels import find_schema
+from facegan.image import decode_picture, resize
+from facegan.render.compose import Job
+from facegan.render.plan import STYLE_IMAGE, FacePlan
+from facegan.render.workspace import identify_file
+from facegan.video.label_deflicker import LabelDeflicker, LabelDeflickerConfig
+from facegan.video.label_rules import LabelRules, load_rules
+
+LABEL_MAP = "label_map"
+
+ReadFrame = Callable[[int], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shown:
+    """What a network is shown, and what follows from it.
+
+    Attributes:
+        conditioner: Makes the inputs of a face.
+        rules: Of label maps.
+        labels: Steadies label maps; None for a model without them.
+        background: (r, g, b) of the background of what is made of label maps; None leaves it.
+        constants: Inputs that are the same in every frame, without the batch axis.
+        fingerprints: Of the files that all this follows from.
+    """
+
+    conditioner: Conditioner
+    rules: LabelRules | None
+    labels: LabelDeflickerConfig | None
+    background: tuple[int, int, int] | None
+    constants: dict[str, np.ndarray]
+    fingerprints: tuple[str, ...]
+
+    @classmethod
+    def prepare(
+        cls,
+        manifest: Manifest,
+        conditioner: Conditioner,
+        *,
+        labels: LabelDeflickerConfig,
+        rules: str | None = None,
+        background: tuple[int, int, int] | None = None,
+        style_image: str | None = None,
+    ) -> Shown:
+        """Reads what a render's settings name; see ``RenderConfig``.
+
+        Raises:
+            ConfigError: Something is named that this model has no use for, or is missing.
+        """
+        regions = conditioner.config
+        constants, files = _read_style(manifest, style_image)
+        if not isinstance(regions, LabelMapConditioningConfig):
+            for name, value in (("rules", rules), ("background", background)):
+                if value is not None:
+                    raise ConfigError(
+                        f"{name} is for models that are shown the regions of a face, which "
+                        f"{manifest.model!r} is not; leave it out."
+                    )
+            return cls(conditioner, None, None, None, constants, files)
+        loaded = None
+        if rules is not None:
+            loaded = load_rules(rules, find_schema(regions.schema).labels)
+            files = (*files, identify_file(rules))
+        if regions.parser.bundle is not None:
+            files = (*files, read_manifest(regions.parser.bundle).fingerprint())
+        background = background or regions.background
+        return cls(conditioner, loaded, labels, background, constants, files)
+
+    @property
+    def memory_frames(self) -> int:
+        """Frames before a resume point that have to be looked at again."""
+        return 0 if self.labels is None else LabelDeflicker(self.labels).reach_frames
+
+
+def _read_style(
+    manifest: Manifest, path: str | os.PathLike[str] | None
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    specs = [spec for spec in manifest.inputs if spec.name == STYLE_IMAGE]
+    if not specs:
+        if path is not None:
+            raise ConfigError(
+                f"style_image is for models that take a style, which {manifest.model!r} does not; "
+                "leave it out."
+            )
+        return {}, ()
+    if path is None:
+        raise ConfigError(
+            f"The bundle of {manifest.model!r} takes its style from a picture; name one as "
+            "style_image."
+        )
+    try:
+        picture = decode_picture(pathlib.Path(path).read_bytes())
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror or error}.") from error
+    side = min(picture.shape[:2])
+    top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
+    height, width = specs[0].shape[1:3]
+    square = resize(picture[top : top + side, left : left + side], height or side, width or side)
+    return {STYLE_IMAGE: square}, (identify_file(path),)
+
+
+class ConditionStage:
+    """Fills in the ``inputs`` of jobs.
+
+    Args:
+        plan: What each frame shows.
+        shown: What the network is shown.
+        read_frame: Reads the picture of any frame of the clip, [H, W, 3] uint8.
+    """
+
+    def __init__(self, plan: FacePlan, shown: Shown, read_frame: ReadFrame) -> None:
+        self._plan, self._read_frame = plan, read_frame
+        self._conditioner, self._rules = shown.conditioner, shown.rules
+        self._deflicker = None if shown.labels is None else LabelDeflicker(shown.labels)
+        self._held: tuple[int, Job] | None = None
+
+    def fit(self) -> None:
+        """Shows the conditioner some faces of the clip, the same ones whenever it is rendered."""
+        if not self._conditioner.needs_image:
+            return
+        crops, landmarks = [], []
+        for index in self._plan.spread_faces(FIT_FACES):
+            crop, points = self._look(int(index), self._read_frame(int(index)))
+            crops.append(crop)
+            landmarks.append(points)
+        self._conditioner.fit(crops, landmarks)
+
+    def condition(self, job: Job) -> Job:
+        """Fills in one job; its label map is not steadied yet."""
+        job.face = self._plan.face(job.index)
+        if job.face is None:
+            return job
+        if not self._conditioner.needs_image:
+            job.inputs = self._conditioner(job.face.landmarks_xy_px)
+            return job
+        source = self._plan.source(job.index)
+        if self._held is None or self._held[0] != source:
+            self._held = (source, self._parse(source, job))
+        held = self._held[1]
+        job.inputs, job.guide, job.label_map = held.inputs, held.guide, held.label_map
+        return job
+
+    def steady(self, jobs: Iterable[Job]) -> Iterator[Job]:
+        """Steadies the label maps of jobs over time; gives the same jobs, some frames later."""
+        if self._deflicker is None:
+            yield from jobs
+            return
+        stream = ((job, job.label_map, job.guide) for job in jobs)
+        for job, label_map in self._deflicker.filter(stream):
+            if label_map is not None and job.inputs is not None:
+                job.label_map = label_map
+                job.inputs = {**job.inputs, LABEL_MAP: label_map}
+            yield job
+
+    def _parse(self, source: int, job: Job) -> Job:
+        frame = job.image if source == job.index and job.image is not None else None
+        if frame is None:
+            frame = self._read_frame(source)
+        crop, landmarks = self._look(source, frame)
+        inputs = self._conditioner(landmarks, crop)
+        label_map = inputs.get(LABEL_MAP)
+        if label_map is not None and self._rules is not None:
+            label_map = self._rules.apply(label_map, source)
+            inputs = {**inputs, LABEL_MAP: label_map}
+        guide = resize(crop, self._plan.size_px, self._plan.size_px)
+        return Job(source, 0, inputs=inputs, guide=guide, label_map=label_map)
+
+    def _look(self, index: int, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        size = self._conditioner.crop_size
+        crop = extract_crop(frame, self._plan.crop.crop_matrix(index, size), size)
+        return crop, self._plan.crop_landmarks(index, size)
