@@ -78,6 +78,8 @@ FORBIDDEN_AT_TOP = [
     ("facegan.progress", "tensorflow"),
     ("facegan.face", "tensorflow"),
     ("facegan.jobs.vid2vid", "tensorflow"),
+    ("facegan.jobs.video_job", "tensorflow"),
+    ("facegan.jobs.spade_video", "tensorflow"),
     ("tools", "tensorflow"),
     ("tools", "keras"),
     ("tools", "numpy"),

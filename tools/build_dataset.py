@@ -46,6 +46,9 @@ flags.DEFINE_integer("size", 256, "Height and width of the pictures, a power of 
 flags.DEFINE_integer("max_frames", None, "user_video: most frames (default 1000); 0 takes all.")
 flags.DEFINE_float("holdout", None, "user_video: last part of each video kept for testing, as 0.2.")
 program.define_face_flags()
+flags.DEFINE_string(
+    "parser", None, "user_video: find regions too, by 'landmarks' or by a face parser's bundle."
+)
 flags.DEFINE_multi_string("set", [], "Any setting, as clip.min_sharpness=0; may be given often.")
 flags.DEFINE_integer("processes", None, "Processes that work (default: all cores, with Beam).")
 flags.DEFINE_list(
@@ -61,7 +64,7 @@ flags.DEFINE_bool("check", False, "Check the dataset and write a page about it."
 flags.DEFINE_bool("resume", False, "Go on in a folder that is not empty.")
 flags.DEFINE_bool("overwrite", False, "Make a dataset again that is there.")
 
-_USER_VIDEO_FLAGS = ("videos", "max_frames", "holdout")
+_USER_VIDEO_FLAGS = ("videos", "max_frames", "holdout", "parser")
 
 
 def main() -> dict[str, Any]:
@@ -121,6 +124,11 @@ def _settings() -> Any:
         chosen["max_frames"] = FLAGS.max_frames or None
     if FLAGS.holdout is not None:
         chosen["holdout"] = FLAGS.holdout
+    if FLAGS.parser is not None:
+        from facegan.face.parsing import ParserConfig
+
+        bundle = None if FLAGS.parser == "landmarks" else FLAGS.parser
+        chosen["parser"] = ParserConfig(bundle=bundle)
     select = "all" if FLAGS.face == "all" else program.chosen_face()
     clip = FaceClipConfig(select=select, detector=program.chosen_detector())
     config = SETTINGS["user_video"](size=FLAGS.size, clip=clip, **chosen)

@@ -207,6 +207,93 @@ def _stderr_set_aside() -> Iterator[None]:
             os.close(saved)
 
 
+def define_video_job_flags(preset: str) -> None:
+    """Defines the flags of a job that learns a face from one video and renders another with it."""
+    flags.DEFINE_string("style", None, "Video of the person who is to be seen.", required=True)
+    flags.DEFINE_string("content", None, "Video that is followed.", required=True)
+    flags.DEFINE_string(
+        "output", None, "The video to write: .mp4, .mov, .m4v, .mkv.", required=True
+    )
+    flags.DEFINE_integer("size", 128, "Height and width of what is learnt, a power of two.")
+    flags.DEFINE_integer("steps", None, "Training steps (default: the preset's).", lower_bound=1)
+    flags.DEFINE_string("preset", preset, "What is trained.")
+    flags.DEFINE_multi_string("set", [], "One value of it, as train.seed=1; may be given often.")
+    flags.DEFINE_float("holdout", 0.0, "Last part of the style video kept for measuring, as 0.2.")
+    flags.DEFINE_integer("max_frames", 1000, "Most frames learnt from; 0 takes all.", lower_bound=0)
+    define_face_flags()
+    flags.DEFINE_string(
+        "work_dir", None, "Where all work is kept (default: <output>_work beside it)."
+    )
+    flags.DEFINE_bool("overwrite", False, "Replace an output that is there.")
+
+
+def chosen_video_job() -> dict[str, Any]:
+    """What these flags say, as fields of a ``VideoJobConfig``."""
+    return {
+        **{name: FLAGS[name].value for name in ("style", "content", "output", "size", "steps")},
+        "preset": FLAGS.preset,
+        "overrides": tuple(FLAGS.set),
+        "holdout": FLAGS.holdout,
+        "max_frames": FLAGS.max_frames or None,
+        "face": chosen_face(),
+        "detector": chosen_detector(),
+        "work_dir": FLAGS.work_dir,
+    }
+
+
+def define_region_flags() -> None:
+    """Defines the flags about the regions of a face."""
+    define_parser_flag()
+    flags.DEFINE_string("background", None, "Colour of the background, as 255,250,250; or keep.")
+    define_steadying_flags()
+
+
+def define_steadying_flags() -> None:
+    """Defines the flags that say how regions are steadied and mended."""
+    flags.DEFINE_string("rules", None, "JSON file of rules that change regions.")
+    flags.DEFINE_enum(
+        "steady_regions", "majority", ["off", "majority"], "How regions are steadied over time."
+    )
+
+
+def define_parser_flag() -> None:
+    """Defines the flag that says what finds the regions of faces."""
+    flags.DEFINE_string(
+        "parser", None, "Bundle of a face parser (default: landmarks and colours alone)."
+    )
+
+
+def chosen_parser() -> Any:
+    """The ``ParserConfig`` that the flags choose."""
+    from facegan.face.parsing import ParserConfig
+
+    return ParserConfig(bundle=FLAGS.parser)
+
+
+def chosen_label_deflicker() -> Any:
+    """The ``LabelDeflickerConfig`` that the flags choose."""
+    from facegan.video.label_deflicker import LabelDeflickerConfig
+
+    return LabelDeflickerConfig(method=FLAGS.steady_regions)
+
+
+def chosen_colour(flag: str, default: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
+    """The colour that a flag names; None for "keep".
+
+    Raises:
+        ConfigError: It is neither three codes nor "keep".
+    """
+    text = FLAGS[flag].value
+    if text is None:
+        return default
+    if text == "keep":
+        return None
+    codes = text.split(",")
+    if len(codes) != 3 or not all(code.strip().isdecimal() for code in codes):
+        raise ConfigError(f"--{flag} must be three codes, as 255,250,250, or keep; got {text!r}.")
+    return (int(codes[0]), int(codes[1]), int(codes[2]))
+
+
 def define_face_flags() -> None:
     """Defines the flags that say which face is taken and what finds it."""
     flags.DEFINE_string("face", "largest", "Which face: largest, or 0, 1, ... by size.")

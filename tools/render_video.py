@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Renders a video with an exported bundle, keeping its frames, time stamps and sound.
 
+Regions, their parser, rules and background matter to bundles that are shown the regions of a face.
 A render that was stopped or killed goes on when the same command is given again.
 
 Example:
@@ -37,6 +38,8 @@ flags.DEFINE_bool("retarget", True, "Bring landmarks into the learnt person's pr
 flags.DEFINE_enum(
     "deflicker", "motion", ["off", "guarded", "motion"], "How the result is steadied over time."
 )
+program.define_region_flags()
+flags.DEFINE_string("style_image", None, "Picture whose style is taken, where a model takes one.")
 flags.DEFINE_enum(
     "engine",
     "auto",
@@ -66,6 +69,11 @@ def main() -> dict:
         face=program.chosen_face(),
         detector=program.chosen_detector(),
         retarget=RetargetConfig(enabled=FLAGS.retarget),
+        parser=program.chosen_parser() if FLAGS.parser else None,
+        labels=program.chosen_label_deflicker(),
+        rules=FLAGS.rules,
+        background=program.chosen_colour("background", default=None),
+        style_image=FLAGS.style_image,
         deflicker=DeflickerConfig(method=FLAGS.deflicker),
         engine=EngineConfig(name=FLAGS.engine),
     )

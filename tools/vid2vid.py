@@ -22,19 +22,8 @@ from . import program
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("style", None, "Video of the person who is to be seen.", required=True)
-flags.DEFINE_string("content", None, "Video of the person who speaks.", required=True)
-flags.DEFINE_string("output", None, "The video to write: .mp4, .mov, .m4v, .mkv.", required=True)
-flags.DEFINE_integer("size", 128, "Height and width of what is learnt, a power of two.")
-flags.DEFINE_integer("steps", None, "Training steps (default: the preset's).", lower_bound=1)
-flags.DEFINE_string("preset", "pix2pix_tiny", "What is trained.")
-flags.DEFINE_multi_string("set", [], "One value of it, as train.seed=1; may be given often.")
-flags.DEFINE_float("holdout", 0.0, "Last part of the style video kept for measuring, as 0.2.")
-flags.DEFINE_integer("max_frames", 1000, "Most frames learnt from; 0 takes all.", lower_bound=0)
-program.define_face_flags()
+program.define_video_job_flags("pix2pix_tiny")
 flags.DEFINE_bool("retarget", True, "Bring landmarks into the learnt person's proportions.")
-flags.DEFINE_string("work_dir", None, "Where all work is kept (default: <output>_work beside it).")
-flags.DEFINE_bool("overwrite", False, "Replace an output that is there.")
 
 
 def main() -> dict:
@@ -42,25 +31,12 @@ def main() -> dict:
     program.refuse_existing_file("output", FLAGS.output)
     program.check_videos([FLAGS.style, FLAGS.content])
     from facegan.jobs import vid2vid as jobs
+    from facegan.jobs.video_job import plan_video_job
     from facegan.progress import Progress
 
-    config = jobs.Vid2VidConfig(
-        style=FLAGS.style,
-        content=FLAGS.content,
-        output=FLAGS.output,
-        size=FLAGS.size,
-        steps=FLAGS.steps,
-        preset=FLAGS.preset,
-        overrides=tuple(FLAGS.set),
-        holdout=FLAGS.holdout,
-        max_frames=FLAGS.max_frames or None,
-        face=program.chosen_face(),
-        detector=program.chosen_detector(),
-        retarget=FLAGS.retarget,
-        work_dir=FLAGS.work_dir,
-    )
+    config = jobs.Vid2VidConfig(**program.chosen_video_job(), retarget=FLAGS.retarget)
     if FLAGS.dry_run:
-        return jobs.plan_vid2vid(config, overwrite=FLAGS.overwrite)
+        return plan_video_job(config, overwrite=FLAGS.overwrite)
     return jobs.vid2vid(config, overwrite=FLAGS.overwrite, progress=Progress)
 
 

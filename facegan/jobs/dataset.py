@@ -69,6 +69,8 @@ def build_dataset(
     Raises:
         FaceganError: A file, a setting or the folder cannot be used.
     """
+    from facegan.render.engine import load_engine
+
     check_data_dir(data_dir, resume or overwrite)
     if isinstance(config, UserVideoConfig):
         if not isinstance(source, str | os.PathLike):
@@ -82,6 +84,7 @@ def build_dataset(
             workers=workers,
             overwrite=overwrite,
             progress=progress,
+            load_engine=load_engine,
         )
     open_source(_one_source(source))  # before a folder is made for nothing
     cls = BUILDERS[config.KIND]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -27,33 +28,98 @@ def evaluate_holdout(
 
     Returns:
         See ``facegan.evaluation.pairs.evaluate_pairs``: means over the pairs of real and generated
-        pictures.
+        pictures. For a model of label maps also ``segmentation``, scores of the regions found in
+        the generated pictures against those that they were made of (by the parser that the model's
+        own came from), and ``segmentation_real``, the same of the real pictures. A face parser has
+        ``segmentation`` alone, of its maps against the dataset's.
     """
-    from facegan.bundle import read_manifest
-    from facegan.datasets.pipeline import PipelineConfig, make_pipeline, read_records
     from facegan.evaluation.pairs import evaluate_pairs
-    from facegan.face.conditioning import decode_conditioning
+    from facegan.face.conditioning import LabelMapConditioningConfig, PictureConditioningConfig
     from facegan.face.identity import IdentityModel
+
+    config, stream = _generate_pairs(bundle, dataset_dir, split)
+    if isinstance(config, PictureConditioningConfig):
+        return {"segmentation": _compare_maps(config.schema, stream)}
+    pairs = list(stream)
+    scores: dict[str, Any] = evaluate_pairs(
+        [pair.real for pair in pairs],
+        [pair.fake for pair in pairs],
+        identity_model=IdentityModel(),
+    )
+    if isinstance(config, LabelMapConditioningConfig):
+        from facegan.jobs.reparse import score_regions
+
+        truth = [pair.label_map for pair in pairs if pair.label_map is not None]
+        for name, pictures in (
+            ("segmentation", [pair.fake for pair in pairs]),
+            ("segmentation_real", [pair.real for pair in pairs]),
+        ):
+            scores[name] = score_regions(config, dataset_dir, truth, pictures)
+    return scores
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Pair:
+    """A real picture, what the model made, and the label map where there is one."""
+
+    real: np.ndarray
+    fake: np.ndarray
+    label_map: np.ndarray | None
+
+
+def _generate_pairs(
+    bundle: str | os.PathLike[str], dataset_dir: str | os.PathLike[str], split: str
+) -> tuple[Any, Iterator[_Pair]]:
+    """The bundle's conditioning, and the pairs of a split."""
+    from facegan.bundle import read_manifest
+    from facegan.datasets.pipeline import (
+        PipelineConfig,
+        iterate_batches,
+        make_pipeline,
+        read_records,
+    )
+    from facegan.face.conditioning import decode_conditioning
     from facegan.jobs.run import make_example_maker
     from facegan.render.engine import load_engine
 
     manifest = read_manifest(bundle)
     if manifest.conditioning is None:
         raise DataError(f"{bundle} takes no face, so there is nothing to compare it with.")
+    config = decode_conditioning(manifest.conditioning)
     engine = load_engine(bundle)
     batches = make_pipeline(
         read_records(dataset_dir, split),
-        make_example_maker(decode_conditioning(manifest.conditioning)),
+        make_example_maker(config),
         PipelineConfig(batch_size=_BATCH_SIZE),
         training=False,
     )
-    names = [spec.name for spec in manifest.inputs]
-    real: list[np.ndarray] = []
-    fake: list[np.ndarray] = []
-    for batch in batches.as_numpy_iterator():
-        fake.extend(engine.generate({name: to_uint8(batch[name]) for name in names}))
-        real.extend(to_uint8(batch["image"]))
-    return evaluate_pairs(real, fake, identity_model=IdentityModel())
+
+    def pairs() -> Iterator[_Pair]:
+        for batch in iterate_batches(batches.as_numpy_iterator(), dataset_dir):
+            real = to_uint8(batch["image"])
+            inputs = {
+                spec.name: to_uint8(batch[spec.name]) if spec.is_image else batch[spec.name]
+                for spec in manifest.inputs
+                if spec.name in batch
+            }
+            if "style_image" in {spec.name for spec in manifest.inputs}:
+                inputs["style_image"] = real  # each picture in its own style: a reconstruction
+            maps = batch.get("label_map", [None] * len(real))
+            for triple in zip(real, engine.generate(inputs), maps, strict=True):
+                yield _Pair(*triple)
+
+    return config, pairs()
+
+
+def _compare_maps(schema: str, pairs: Iterable[_Pair]) -> dict[str, Any]:
+    from facegan.evaluation.segmentation import ConfusionMatrix
+    from facegan.face.labels import find_schema
+
+    matrix = ConfusionMatrix(find_schema(schema).num_labels)
+    for pair in pairs:
+        if pair.label_map is not None:
+            matrix.update(pair.label_map, pair.fake)
+    return matrix.scores(find_schema(schema))
 
 
 def identity_to_person(

@@ -122,14 +122,18 @@ class FaceClip:
     def __len__(self) -> int:
         return len(self.found)
 
+    def landmarks_in_crop(self, index: int, size_px: int) -> np.ndarray:
+        """Landmarks [68, 2] float32 of one frame in pixels of its crop of this size."""
+        matrix = self.crops.crop_matrix(index, size_px)
+        return transform_points(matrix, self.landmarks_xy_px[index]).astype(np.float32)
+
     def crop_landmarks(self, size_px: int) -> np.ndarray:
         """Landmarks [N, 68, 2] float32 in pixels of each frame's crop of this size."""
-        return np.stack(
-            [
-                transform_points(self.crops.crop_matrix(i, size_px), landmarks)
-                for i, landmarks in enumerate(self.landmarks_xy_px)
-            ]
-        ).astype(np.float32)
+        return np.stack([self.landmarks_in_crop(i, size_px) for i in range(len(self))])
+
+    def spread_faces(self, count: int) -> np.ndarray:
+        """At most ``count`` frames in which the face was found, spread over the clip."""
+        return choose_evenly(np.flatnonzero(self.found), count)
 
     def inside_frame(self, reach: float = 0.0) -> np.ndarray:
         """Whether each frame holds the whole face: [N] bool, False where there is none.
@@ -417,10 +421,9 @@ def read_crops(clip: FaceClip, indices: np.ndarray, size_px: int) -> Iterator[Fa
             if frame.index != wanted[position]:
                 continue
             matrix = clip.crops.crop_matrix(frame.index, size_px)
-            landmarks = transform_points(matrix, clip.landmarks_xy_px[frame.index])
             yield FaceCrop(
                 image=extract_crop(frame.image, matrix, size_px),
-                landmarks_xy_px=landmarks.astype(np.float32),
+                landmarks_xy_px=clip.landmarks_in_crop(frame.index, size_px),
                 index=frame.index,
                 pts=frame.pts,
                 time_s=frame.time_s,

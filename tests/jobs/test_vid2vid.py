@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from facegan.errors import ConfigError, DataError, VideoError
-from facegan.jobs.vid2vid import Vid2VidConfig, plan_vid2vid, run_config, vid2vid
+from facegan.jobs.vid2vid import Vid2VidConfig, vid2vid
+from facegan.jobs.video_job import plan_video_job, run_config
 from facegan.samples import write_sample_clip
 from facegan.video.writer import VideoWriter
 
@@ -25,7 +26,7 @@ def config(clip, tmp_path):
 
 
 def test_the_plan_tells_what_would_be_done(config, tmp_path):
-    plan = plan_vid2vid(config)
+    plan = plan_video_job(config)
     assert plan["content"]["frames"] == 4
     assert plan["content"]["audio"] is True
     assert plan["work_dir"] == str(tmp_path / "out_work")
@@ -66,16 +67,16 @@ def test_a_wrong_setting_is_refused_before_anything_is_made(config, tmp_path):
 
 def test_wrong_files_are_refused(config, tmp_path):
     with pytest.raises(VideoError):
-        plan_vid2vid(dataclasses.replace(config, style=str(tmp_path / "none.mp4")))
+        plan_video_job(dataclasses.replace(config, style=str(tmp_path / "none.mp4")))
     with pytest.raises((ConfigError, VideoError), match=r"\.txt"):
-        plan_vid2vid(dataclasses.replace(config, output=str(tmp_path / "out.txt")))
+        plan_video_job(dataclasses.replace(config, output=str(tmp_path / "out.txt")))
     (tmp_path / "out.mp4").write_bytes(b"mine")
     with pytest.raises(VideoError, match="out.mp4"):
-        plan_vid2vid(config)
+        plan_video_job(config)
     assert (tmp_path / "out.mp4").read_bytes() == b"mine"
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="work folder .* is a file"):
-        plan_vid2vid(
+        plan_video_job(
             dataclasses.replace(
                 config, output=str(tmp_path / "b.mp4"), work_dir=str(tmp_path / "file")
             )

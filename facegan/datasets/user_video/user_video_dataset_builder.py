@@ -26,12 +26,21 @@ from facegan.datasets.storage import (
     read_report,
 )
 from facegan.errors import ConfigError, DataError, VideoError
-from facegan.face.landmarks import NUM_LANDMARKS, FaceDetector
+from facegan.face.conditioning import (
+    FIT_FACES,
+    LabelMapConditioner,
+    LabelMapConditioningConfig,
+    LoadEngine,
+)
+from facegan.face.labels import CELEBAMASK19
+from facegan.face.landmarks import NUM_LANDMARKS, FaceDetector, resize_landmarks
+from facegan.face.parsing import ParserConfig
 from facegan.face.retarget import fit_geometry
-from facegan.image import encode_picture
+from facegan.image import encode_labels, encode_picture, resize
 from facegan.preparation.face_clips import (
     FaceClip,
     FaceClipConfig,
+    FaceCrop,
     choose_evenly,
     fingerprint,
     open_face_clips,
@@ -67,7 +76,8 @@ class UserVideoConfig:
 
     ``size`` is that of the stored crops; twice the size of training keeps augmented pictures
     sharper. ``max_frames`` counts for each person, over all their videos, faces and splits; None
-    takes all. ``holdout`` is the last part of each video, kept for the split ``test``.
+    takes all. ``holdout`` is the last part of each video, kept for the split ``test``. With a
+    ``parser`` records also hold a map of the face's regions, in CelebAMask-HQ's labels.
     """
 
     KIND: ClassVar[str] = "user_video"
@@ -76,6 +86,7 @@ class UserVideoConfig:
     max_frames: int | None = 1000
     holdout: float = 0.0
     clip: FaceClipConfig = dataclasses.field(default_factory=FaceClipConfig)
+    parser: ParserConfig | None = None
 
     def __post_init__(self) -> None:
         require_power_of_two("size", self.size, 16)
@@ -154,12 +165,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         workers: Who searches the videos for faces; None does it in this process.
         detector: Used instead of the one that the config names, in this process only.
         progress: Told how far the stages are.
+        load_engine: Loads the bundle of a face parser, where the config names one.
     """
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
     RELEASE_NOTES = {
         "1.0.0": "First version.",
         "1.1.0": "Several people, and several faces in a video; records name the person.",
+        "1.2.0": "Label maps, on request.",
     }
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Put the videos of one person (.mp4, .mov, .mkv, .webm, .avi or .m4v) into the folder, or "
@@ -181,6 +194,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         workers: WorkersConfig | None = None,
         detector: FaceDetector | None = None,
         progress: ProgressFactory = no_progress,
+        load_engine: LoadEngine | None = None,
     ):
         self._videos = _as_plain_values(videos)
         self._work_dir = None if work_dir is None else os.fspath(work_dir)
@@ -192,7 +206,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 "A detector object works in this process only, got workers with processes of their "
                 "own as well; name the detector in the settings, or leave workers out."
             )
-        self._detector, self._progress = detector, progress
+        self._detector, self._progress, self._load_engine = detector, progress, load_engine
         super().__init__(data_dir=data_dir, config=config, version=version)
         # TFDS makes a builder again from these when it is unpickled.
         self._original_state.update(
@@ -201,6 +215,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             workers=workers,
             detector=detector,
             progress=progress,
+            load_engine=load_engine,
         )
 
     @property
@@ -210,9 +225,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         size = self.settings.size
+        labels = {}
+        if self.settings.parser is not None:
+            labels["label_map"] = tfds.features.LabeledImage(
+                labels=list(CELEBAMASK19.labels), shape=(size, size, 1), encoding_format="png"
+            )
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
+                    **labels,
                     "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
                     "landmarks_xy_px": tfds.features.Tensor(
                         shape=(NUM_LANDMARKS, 2), dtype=np.float32
@@ -302,10 +323,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 if not len(selection.chosen[split]):
                     continue
                 clip = opener.open(selection.face)
-                for crop in read_crops(clip, selection.chosen[split], self.settings.size):
+                for crop, labels in self._read_crops(clip, selection, split):
                     yield (
                         f"{number:04d}-{crop.index:08d}",
                         {
+                            **labels,
                             "image": encode_picture(crop.image),
                             "landmarks_xy_px": crop.landmarks_xy_px,
                             "frame_index": crop.index,
@@ -319,6 +341,31 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     done += 1
                     callback(done, total, "frame")
 
+    def _read_crops(
+        self, clip: FaceClip, selection: _Selection, split: str
+    ) -> Iterator[tuple[FaceCrop, dict[str, bytes]]]:
+        """The crops of a face, with their label maps where these are asked for."""
+        settings, chosen = self.settings, selection.chosen[split]
+        if settings.parser is None:
+            for crop in read_crops(clip, chosen, settings.size):
+                yield crop, {}
+            return
+        config = LabelMapConditioningConfig(size=settings.size, parser=settings.parser)
+        conditioner = LabelMapConditioner(config, self._load_engine)
+        size = conditioner.crop_size
+        # What is held out teaches nothing, not even colours.
+        looked_at = choose_evenly(selection.chosen["train"], FIT_FACES)
+        faces = list(read_crops(clip, looked_at if len(looked_at) else chosen[:1], size))
+        conditioner.fit([face.image for face in faces], [face.landmarks_xy_px for face in faces])
+        for crop in read_crops(clip, chosen, size):
+            label_map = conditioner(crop.landmarks_xy_px, crop.image)["label_map"]
+            landmarks = resize_landmarks(
+                crop.landmarks_xy_px, (size, size), (settings.size, settings.size)
+            )
+            image = resize(crop.image, settings.size, settings.size)
+            crop = dataclasses.replace(crop, image=image, landmarks_xy_px=landmarks)
+            yield crop, {"label_map": encode_labels(label_map)}
+
 
 def build_user_video(
     videos: VideoSource,
@@ -330,6 +377,7 @@ def build_user_video(
     overwrite: bool = False,
     detector: FaceDetector | None = None,
     progress: ProgressFactory = no_progress,
+    load_engine: LoadEngine | None = None,
 ) -> dict[str, Any]:
     """Makes a dataset of videos, or finds the one that was made of them before.
 
@@ -350,6 +398,7 @@ def build_user_video(
         overwrite: Make the dataset again where it is there.
         detector: Used instead of the one that the config names, in this process only.
         progress: Told how far the stages are.
+        load_engine: Loads the bundle of a face parser, where the config names one.
 
     Returns:
         ``dataset_dir``, ``splits`` (records by split), ``left_out`` (frames, and videos of a
@@ -384,6 +433,7 @@ def build_user_video(
             workers=workers,
             detector=detector,
             progress=progress,
+            load_engine=load_engine,
         )
     folder = prepare_dataset(builder, overwrite=overwrite)
     report = read_report(folder)
