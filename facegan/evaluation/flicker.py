@@ -212,7 +212,8 @@ def measure_landmark_motion(source_xy_px: np.ndarray, output_xy_px: np.ndarray) 
             f"Landmark paths must both be [N, 68, 2], got {paths[0].shape} and {paths[1].shape}."
         )
     scaled = []
-    present: np.ndarray = np.isfinite(np.concatenate(paths, axis=1)).all(axis=(1, 2))  # [N]
+    finite = np.isfinite(np.concatenate(paths, axis=1)).reshape(len(paths[0]), -1)
+    present = np.logical_and.reduce(finite, axis=1)  # [N]
     triples = present[:-2] & present[1:-1] & present[2:]
     if not triples.any():
         raise ConfigError("Landmark motion needs three frames in a row with a face in both videos.")

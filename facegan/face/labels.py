@@ -259,6 +259,13 @@ def schema_colours(schema: LabelSchema) -> tuple[tuple[int, int, int], ...]:
     return ((0, 0, 0), *made[1:])
 
 
+def colour_table(schema: LabelSchema) -> np.ndarray:
+    """``schema_colours`` by id, [256, 3] uint8; white for ids that the schema does not have."""
+    table = np.full((256, 3), 255, np.uint8)
+    table[: schema.num_labels] = schema_colours(schema)
+    return table
+
+
 def encode_schema(schema: LabelSchema) -> dict[str, Any]:
     """The JSON document of a schema: its kind, version, names, pairs and colours."""
     return {"kind": schema.KIND, "version": schema.VERSION, **encode(schema)}

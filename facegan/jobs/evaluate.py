@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -163,3 +163,45 @@ def _pictures(path: str | os.PathLike[str], every: int) -> Iterator[np.ndarray]:
         for frame in frames:
             if frame.index % every == 0:
                 yield frame.image
+
+
+def write_scores_page(
+    page: str | os.PathLike[str], bundle: str | os.PathLike[str], scores: Mapping[str, Any]
+) -> None:
+    """Writes what ``evaluate_holdout`` gave as an HTML page.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    from facegan.evaluation.report_page import Section, Table, write_page
+
+    plain = [(name, value) for name, value in scores.items() if not isinstance(value, Mapping)]
+    sections: list[Section] = []
+    if plain:
+        sections.append(Table(heading="Likeness", columns=["", "mean"], rows=plain))
+    regions = {name: value for name, value in scores.items() if isinstance(value, Mapping)}
+    if regions:
+        means = [
+            name for name, value in regions["segmentation"].items() if isinstance(value, float)
+        ]
+        columns = {"segmentation": "generated", "segmentation_real": "real, parsed anew"}
+        names = [columns.get(name, name) for name in regions]
+        sections.append(
+            Table(
+                heading="Regions",
+                columns=["", *names],
+                rows=[[name, *(value[name] for value in regions.values())] for name in means],
+            )
+        )
+        labels = list(regions["segmentation"]["iou"])
+        sections.append(
+            Table(
+                heading="IoU by region",
+                columns=["", *names],
+                rows=[
+                    [label, *(value["iou"].get(label) for value in regions.values())]
+                    for label in labels
+                ],
+            )
+        )
+    write_page(page, f"Scores of {pathlib.Path(bundle)}", sections)

@@ -599,15 +599,19 @@ def _folded_value(given: dict[str, np.ndarray], unit: str, leaf: str) -> np.ndar
     return beta + (given.get(f"{unit}conv/bias", 0.0) - mean) * scale
 
 
-def make_label_net(parser: Parser) -> keras.Model:
+def make_label_net(parser: Parser, dtype: str = "float32") -> keras.Model:
     """Makes the net that serves a trained, built parser: folded norms, ids in place of scores.
+
+    Args:
+        parser: With batch norm, or folded already.
+        dtype: Type in which a parser with batch norm then computes and keeps its weights.
 
     Returns:
         A net from {"image": [B, H, W, 3] float in [-1, 1], RGB} to {"label_map": [B, H, W] uint8,
         the id of the highest score}. It is not for training.
     """
     if parser.config.norm != "none":
-        parser = fold_batch_norm(parser)
+        parser = fold_batch_norm(parser, dtype)
     inputs = {"image": keras.Input((None, None, 3), name="image")}
     # Of equal scores the first, as argmax has it, in a tenth of its time on a CPU; and Keras'
     # argmax handles bits in a way that ONNX has no operations for.

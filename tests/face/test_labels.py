@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pickle
 
@@ -6,7 +7,16 @@ import pytest
 
 from facegan.errors import ConfigError, DataError
 from facegan.face import labels
-from facegan.face.labels import BISENET19, CELEBAMASK19, GROUPS7, LabelSchema, Palette
+from facegan.face.labels import (
+    BISENET19,
+    CELEBAMASK19,
+    GROUPS7,
+    PALETTES,
+    LabelSchema,
+    Palette,
+    colour_table,
+    schema_colours,
+)
 
 TINY = {
     "kind": "label_schema",
@@ -204,3 +214,16 @@ def test_a_palette_must_fit_its_schema():
     schema = LabelSchema(name="two", labels=("background", "face"))
     with pytest.raises(ConfigError, match="'short' must have one colour for each of 2 labels"):
         Palette(name="short", schema=schema, colours=((0, 0, 0),))
+
+
+def test_every_schema_has_colours_to_look_at():
+    own = LabelSchema(name="mine", labels=("background", "a", "b"))
+    for schema in (CELEBAMASK19, own):
+        colours = schema_colours(schema)
+        assert len(set(colours)) == len(colours) == schema.num_labels
+        table = colour_table(schema)
+        assert table.shape == (256, 3) and (table[schema.num_labels :] == 255).all()
+        np.testing.assert_array_equal(table[: len(colours)], colours)
+    assert schema_colours(CELEBAMASK19) == PALETTES["celebamask19_dataset"].colours
+    brought = dataclasses.replace(own, colours=((0, 0, 0), (1, 2, 3), (4, 5, 6)))
+    assert schema_colours(brought) == brought.colours

@@ -10,19 +10,17 @@ a factor. The moving average is an option of ours.
 
 from __future__ import annotations
 
-import colorsys
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import keras
-import numpy as np
 from keras import ops
 
 from facegan.bundle import TensorSpec
 from facegan.errors import ConfigError
-from facegan.face.labels import PALETTES, LabelSchema, find_schema
+from facegan.face.labels import colour_table, find_schema
 from facegan.image import to_float
 from facegan.losses.segmentation import IGNORED, cross_entropy_loss, ohem_cross_entropy_loss
 from facegan.models.face_parser import (
@@ -95,7 +93,7 @@ class Recipe:
         self.optimizers = {"parser": config.optimizer}
         self.ema = config.ema
         self.ema_nets = ("parser",) if config.ema else ()
-        self._colours = _preview_colours(find_schema(config.schema))
+        self._colours = to_float(colour_table(find_schema(config.schema)))
         self._loss: Callable[[Any, Any], Any] = cross_entropy_loss
         if config.loss == "ohem":
             self._loss = functools.partial(
@@ -144,6 +142,7 @@ class Recipe:
                 ),
             ),
             simplify=make_label_net,
+            labels=find_schema(self.config.schema),
         )
 
     def _require_two_pictures(self, images: Any) -> None:
@@ -166,18 +165,3 @@ def _pixel_accuracy(logits: Any, label_map: Any) -> Any:
     is_highest = ops.cast(logits >= ops.max(logits, axis=-1, keepdims=True), "float32")
     counted = ops.cast(ops.not_equal(ids, IGNORED), "float32")
     return ops.sum(is_label * is_highest) / ops.maximum(ops.sum(counted), 1.0)
-
-
-def _preview_colours(schema: LabelSchema) -> np.ndarray:
-    """A colour for each of 256 ids, [256, 3] float32 in [-1, 1]; white where there is no label."""
-    palettes = [palette.colours for palette in PALETTES.values() if palette.schema == schema]
-    colours = schema.colours or (palettes[0] if palettes else _hues(schema.num_labels))
-    table = np.full((256, 3), 255, np.uint8)
-    table[: len(colours)] = colours
-    return to_float(table)
-
-
-def _hues(count: int) -> list[tuple[int, ...]]:
-    """Black, and colours all around the circle, for schemas that bring none."""
-    hues = [colorsys.hsv_to_rgb(i / count, 1.0, 1.0) for i in range(count - 1)]
-    return [(0, 0, 0), *(tuple(round(255 * part) for part in hue) for hue in hues)]

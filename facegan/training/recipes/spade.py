@@ -17,7 +17,8 @@ from keras import ops
 
 from facegan.bundle import TensorSpec
 from facegan.errors import ConfigError
-from facegan.face.labels import find_schema, schema_colours
+from facegan.face.labels import colour_table, find_schema
+from facegan.image import to_float
 from facegan.layers.randomness import GivenSeed, fold_in
 from facegan.losses.adversarial import ADVERSARIAL
 from facegan.losses.features import feature_matching_loss, perceptual_loss
@@ -125,6 +126,7 @@ class Recipe:
         self.ema = config.ema
         self.ema_nets = makers if config.ema else ()
         self._losses = ADVERSARIAL[config.adversarial]
+        self._colours = colour_table(find_schema(config.schema))
         self._perceptual: keras.Model | None = None
 
     def build_nets(self, precision: str) -> dict[str, keras.Model]:
@@ -183,8 +185,7 @@ class Recipe:
             style = nets["encoder"]({"image": batch["image"]}, training=False)
             inputs["style"] = style["mean"]
         fake = nets["generator"](inputs, training=False)
-        colours = np.asarray(schema_colours(find_schema(self.config.schema)), np.float32)
-        labels = colours[np.asarray(batch["label_map"])] / 127.5 - 1
+        labels = to_float(self._colours[np.asarray(batch["label_map"])])
         return [labels, fake, batch["image"]]
 
     def serving(self) -> Serving:
