@@ -1,4 +1,7 @@
-"""Temporal filters on frames: what flickers is averaged over time, what moves is left alone."""
+"""Temporal filters on frames: what flickers is averaged over time, what moves is left alone.
+
+``label_deflicker`` steadies label maps.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ from facegan.errors import ConfigError
 
 # Smaller flows are noise of the estimate; following them would blur a still picture step by step.
 _LEAST_FLOW_PX = 0.25
+# Where the flow there and back ends farther than this from its start, something has come into view
+# or gone behind; in pixels of the reduced picture, a part of the flow's own length and at least.
+_OCCLUDED_SHARE, _OCCLUDED_PX = 0.1, 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,8 +51,9 @@ class FrameDeflicker:
 
     Each pixel is blended with what was shown there before (``"motion"``: where it came from),
     with a weight that falls with the difference between the two. So noise below the tolerance is
-    averaged away, while a blink, a cut or a moving edge passes at once. A frame equal to all
-    before it comes out unchanged.
+    averaged away, while a blink, a cut or a moving edge passes at once. What was not to be seen
+    before, by the flow there and back (Sundaram et al., ECCV 2010, equation 5), is not blended. A
+    frame equal to all before it comes out unchanged.
 
     Call input: image [H, W, 3] uint8 RGB; optionally a guide of the same size from which the
     movement is read instead, such as the source frame of a generated one.
@@ -94,7 +101,7 @@ class FrameDeflicker:
             return image.copy()
         if self._shown is not None and self._shown.shape != image.shape:
             self.reset()
-        past = self._past(image if guide is None else guide)
+        past, seen = self._past(image if guide is None else guide)
         if past is None:
             shown = image.copy()
         else:
@@ -103,14 +110,21 @@ class FrameDeflicker:
             # movement, and weights must not jump from pixel to pixel.
             change = cv2.blur(cv2.max(cv2.max(red, green), blue), (5, 5))
             share = cv2.LUT(change, self._weights)
+            if seen is not None:
+                share *= seen
             shown = cv2.blendLinear(image, past, 1.0 - share, share)
         self._shown = shown
         return shown.copy()
 
-    def _past(self, guide: np.ndarray) -> np.ndarray | None:
-        """The frame shown before, moved to where its parts are now."""
+    def _past(self, guide: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The frame shown before, moved to where its parts are now.
+
+        Returns:
+            The frame, and 1 where it was to be seen there and 0 where not, [H, W] float32; None for
+            a frame that is not there or was not moved.
+        """
         if self.config.method == "guarded":
-            return self._shown
+            return self._shown, None
         grey = cv2.cvtColor(guide, cv2.COLOR_RGB2GRAY)
         height, width = grey.shape
         # Half the resolution gives the same flow for a face and costs a quarter.
@@ -118,11 +132,12 @@ class FrameDeflicker:
             grey = cv2.resize(grey, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
         before, self._guide = self._guide, grey
         if self._shown is None or before is None or min(grey.shape) < 16:
-            return self._shown
+            return self._shown, None
         if np.array_equal(before, grey):
-            return self._shown
+            return self._shown, None
         empty: Any = None
         flow = self._flow.calc(grey, before, empty)
+        seen = self._seen(flow, self._flow.calc(before, grey, empty))
         flow *= np.array([width / grey.shape[1], height / grey.shape[0]], np.float32)
         flow[cv2.magnitude(flow[..., 0], flow[..., 1]) < _LEAST_FLOW_PX] = 0
         if self._grid.shape[:2] != (height, width):
@@ -130,6 +145,20 @@ class FrameDeflicker:
             self._grid = np.stack([xs, ys], axis=-1)
         moved_from = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
         moved_from += self._grid
-        return cv2.remap(
+        past = cv2.remap(
             self._shown, moved_from, empty, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
+        return past, cv2.resize(seen, (width, height), interpolation=cv2.INTER_LINEAR)
+
+    @staticmethod
+    def _seen(there: np.ndarray, back: np.ndarray) -> np.ndarray:
+        """1 where a flow and the flow back agree, else 0: [h, w] float32."""
+        height, width = there.shape[:2]
+        rows, columns = np.indices((height, width), np.float32)
+        empty: Any = None
+        returned = cv2.remap(
+            back, there[..., 0] + columns, there[..., 1] + rows, cv2.INTER_LINEAR, dst=empty
+        )
+        gap = cv2.magnitude(there[..., 0] + returned[..., 0], there[..., 1] + returned[..., 1])
+        length = cv2.magnitude(there[..., 0], there[..., 1])
+        return (gap <= _OCCLUDED_PX + _OCCLUDED_SHARE * length).astype(np.float32)

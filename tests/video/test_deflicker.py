@@ -1,5 +1,6 @@
 """Flicker goes, movement stays."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -142,3 +143,22 @@ def test_wrong_input():
         deflicker(np.zeros((8, 8, 3), np.float32))
     with pytest.raises(ConfigError, match="guide"):
         deflicker(scene(), scene(64, 64))
+
+
+def test_what_comes_into_view_is_not_blended_with_what_hid_it():
+    """A bar moves over a background that looks much like it."""
+    rng = np.random.default_rng(0)
+
+    def texture(width):
+        noise = rng.integers(0, 256, (128, width, 3)).astype(np.uint8)
+        return cv2.GaussianBlur(noise, (0, 0), 2) // 3 + 80
+
+    back, bar = texture(128), texture(40)
+    deflicker = FrameDeflicker(DeflickerConfig(method="motion", strength=0.9, tolerance=60.0))
+    for index in range(6):
+        frame = back.copy()
+        frame[:, 10 + 8 * index : 50 + 8 * index] = bar
+        shown = deflicker(frame)
+    uncovered = np.s_[4:-4, 43:49]  # the bar hid it in the frame before
+    # By the colours' likeness alone it is 3.2.
+    assert np.abs(shown[uncovered].astype(int) - frame[uncovered]).mean() < 2.2
