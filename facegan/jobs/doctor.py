@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import dataclasses
 import importlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import pathlib
 import platform
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from facegan import __version__
@@ -122,9 +126,15 @@ def describe_preset(
     from facegan.training.trainer import count_parameters, settle
 
     config = load_config(preset, config_path, overrides)
+    if hasattr(config.recipe, "perceptual_net"):
+        # As large as the real one, and nothing is downloaded.
+        stand_in = dataclasses.replace(config.recipe, perceptual_net="random")
+        config = dataclasses.replace(config, recipe=stand_in)
     train = settle(config.train)
     recipe = make_recipe(config)
     nets = recipe.build_nets(train.precision)
+    with _no_warnings():
+        recipe.prepare(train.precision)
     batch_size = max(config.data.batch_size // (train.replicas or 1), 1)
     memory = step_memory(recipe, nets, batch_size)
     return {
@@ -140,6 +150,18 @@ def describe_preset(
         "batch_size": batch_size,
         "precision": train.precision,
     }
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Keeps the log quiet about what is only measured."""
+    log = logging.getLogger("facegan")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _is_there(module: str) -> bool:

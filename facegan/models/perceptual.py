@@ -150,8 +150,9 @@ def _copy_keras_vgg19(
         source = keras.applications.VGG19(include_top=False, weights=weights)
     except Exception as error:  # Keras passes on whatever its HDF5 reader or the download raises.
         raise CheckpointError(
-            f"Cannot read VGG19 weights from {weights}: {error}. It takes the HDF5 file without "
-            "the top that Keras distributes for keras.applications.VGG19."
+            f"Cannot read VGG19 weights from {weights}: {error}. Set recipe.perceptual_net to the "
+            "HDF5 file without the top that Keras distributes for keras.applications.VGG19, or to "
+            "random for a stand-in."
         ) from error
     model = VGG19Features(config or VGG19FeaturesConfig(), **kwargs)
     model.build({"image": (None, None, None, 3)})

@@ -92,6 +92,13 @@ class Recipe(Protocol):
     def build_nets(self, precision: str) -> dict[str, keras.Model]:
         """Makes and builds every net under the dtype policy named ``precision``."""
 
+    def prepare(self, precision: str) -> None:
+        """Gets what the losses need beside the nets, such as a fixed network's weights.
+
+        Called before the first step, in the strategy's scope; not for what only looks at or exports
+        the nets.
+        """
+
     def compute(
         self, phase: str, nets: Nets, batch: Batch, seed: Tensor, step: Tensor, statistics: Batch
     ) -> PhaseResult:

@@ -119,7 +119,8 @@ class Trainer:
         self._gradients = {phase.name: self._make_gradients(phase) for phase in recipe.phases}
         self._updates = {phase.name: self._make_update(phase) for phase in recipe.phases}
         self._average = tf.function(self._average_step, autograph=False)
-        self._started = False
+        self._prepared = False
+        self._refuse_xla_with_synchronised_norms()
 
     @property
     def step(self) -> int:
@@ -215,6 +216,10 @@ class Trainer:
         Returns:
             Terms as device tensors; reading them waits for the step.
         """
+        if not self._prepared:
+            with self.strategy.scope():
+                self.recipe.prepare(self.config.precision)
+            self._prepared = True
         step = self.step
         for name, spec in self.recipe.optimizers.items():
             factor = schedule_factor(spec.schedule, step, self.config.steps)
@@ -247,6 +252,18 @@ class Trainer:
                 keep=self.config.keep_checkpoints,
                 keep_steps=self._keep_steps,
             )
+
+    def _refuse_xla_with_synchronised_norms(self) -> None:
+        if self.config.xla == "off" or self.strategy.num_replicas_in_sync == 1:
+            return
+        for name, net in self.state.nets.items():
+            for layer in net._flatten_layers():
+                if getattr(layer, "synchronized", False):
+                    raise ConfigError(
+                        f"The batch norm of {name!r} is synchronised over "
+                        f"{self.strategy.num_replicas_in_sync} devices, which XLA cannot compile. "
+                        "Train with --set train.xla=off, or with the norm 'batch'."
+                    )
 
     def _make_gradients(self, phase: Phase):
         names = [name for nets in phase.updates.values() for name in nets]

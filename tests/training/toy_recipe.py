@@ -42,6 +42,9 @@ class ToyRecipe:
         critic.build((None, 3))
         return {"generator": generator, "critic": critic}
 
+    def prepare(self, precision):
+        pass
+
     def compute(self, phase, nets, batch, seed, step, statistics):
         fake = ops.cast(nets["generator"](batch["x"], training=True), "float32")
         if self.noise:

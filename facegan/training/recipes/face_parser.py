@@ -108,6 +108,9 @@ class Recipe:
         net.build({name: (None, *shape) for name, shape in net.input_shapes().items()})
         return {"parser": net}
 
+    def prepare(self, precision: str) -> None:
+        """The losses need nothing beside the net."""
+
     def compute(
         self, phase: str, nets: Nets, batch: Batch, seed: Any, step: Any, statistics: Batch
     ) -> PhaseResult:

@@ -109,9 +109,12 @@ class Recipe:
         )
         for net in (generator, discriminator):
             net.build({name: (None, *shape) for name, shape in net.input_shapes().items()})
-        if config.perceptual_weight and self._perceptual is None:
-            self._perceptual = make_vgg19(config.perceptual_net, dtype=precision)
         return {"generator": generator, "discriminator": discriminator}
+
+    def prepare(self, precision: str) -> None:
+        """Gets VGG19 for the perceptual term."""
+        if self.config.perceptual_weight and self._perceptual is None:
+            self._perceptual = make_vgg19(self.config.perceptual_net, dtype=precision)
 
     def compute(
         self, phase: str, nets: Nets, batch: Batch, seed: Any, step: Any, statistics: Batch

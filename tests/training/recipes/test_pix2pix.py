@@ -70,7 +70,7 @@ def test_optional_terms_are_reported_and_weighted(batch):
     full = make_recipe(
         adversarial_weight=0.0, feature_weight=2.0, perceptual_weight=5.0, perceptual_net="random"
     )
-    full.build_nets("float32")
+    full.prepare("float32")
     result = compute(full, nets, batch, "generator")
     assert set(result.terms) == {"G/l1", "G/feat", "G/perceptual"}
     added = 2.0 * float(result.terms["G/feat"]) + 5.0 * float(result.terms["G/perceptual"])

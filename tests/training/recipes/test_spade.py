@@ -83,6 +83,8 @@ def test_style_costs_its_distance_from_the_normal_distribution(batch):
 def test_the_perceptual_stand_in_is_named(batch, caplog):
     recipe = make_recipe(perceptual_weight=2.0, perceptual_net="random")
     nets = recipe.build_nets("float32")
+    assert not caplog.text
+    recipe.prepare("float32")
     assert "random stand-in" in caplog.text
     assert "G/perceptual" in compute(recipe, nets, batch, "generator").terms
 
@@ -122,6 +124,13 @@ def test_two_replicas_with_synchronised_batch_norm_equal_one(batch, two_cpus):
     moving = [name for name in one if name.endswith("moving_variance")]
     # Half the batch each gives other variances: what synchronising is for.
     assert any(np.abs(plain[name] - one[name]).max() > 1e-3 for name in moving)
+
+
+def test_synchronised_norms_and_xla_exclude_each_other_on_several_devices(two_cpus):
+    config = TrainConfig(steps=1, precision="float32", xla="on")
+    with pytest.raises(ConfigError, match="synchronised over 2 devices.*train.xla=off"):
+        Trainer(make_recipe("sync_batch"), config, strategy=make_strategy(len(two_cpus)))
+    Trainer(make_recipe("sync_batch"), config)
 
 
 def test_preview_shows_labels_in_colours_fake_and_image(batch):
