@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import keras
 
 from facegan.bundle import TensorSpec
+from facegan.errors import ConfigError
 from facegan.face.labels import LabelSchema
 from facegan.training.ema import EmaConfig
 from facegan.training.optimizers import OptimizerConfig
@@ -77,6 +78,14 @@ class Serving:
     with_nets: tuple[str, ...] = ()
     fast_paths: bool = False
     labels: LabelSchema | None = None
+
+
+def require_weights(config: Any) -> None:
+    """Raises ConfigError unless every ``*_weight`` of a recipe's config is at least 0."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name.endswith("_weight") and value < 0:
+            raise ConfigError(f"recipe.{field.name} must be >= 0, got {value}.")
 
 
 class Recipe(Protocol):

@@ -15,12 +15,10 @@ import keras
 from keras import ops
 
 from facegan.bundle import TensorSpec
-from facegan.errors import ConfigError
 from facegan.layers.randomness import fold_in
 from facegan.losses.adversarial import ADVERSARIAL
-from facegan.losses.features import feature_matching_loss, perceptual_loss
+from facegan.losses.features import feature_matching_loss
 from facegan.losses.reconstruction import l1_loss
-from facegan.models.perceptual import PYRAMID_WEIGHTS, make_vgg19
 from facegan.models.pix2pix import (
     BlockDiscriminatorConfig,
     BlockGeneratorConfig,
@@ -32,7 +30,8 @@ from facegan.models.pix2pix import (
 )
 from facegan.training.ema import EmaConfig
 from facegan.training.optimizers import AdamConfig
-from facegan.training.recipe import Batch, Nets, Phase, PhaseResult, Serving
+from facegan.training.perceptual_term import PerceptualTerm
+from facegan.training.recipe import Batch, Nets, Phase, PhaseResult, Serving, require_weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,10 +61,7 @@ class Pix2PixConfig:
     ema: EmaConfig | None = None
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name.endswith("_weight") and value < 0:
-                raise ConfigError(f"recipe.{field.name} must be >= 0, got {value}.")
+        require_weights(self)
 
 
 CONFIG = Pix2PixConfig
@@ -98,7 +94,9 @@ class Recipe:
         self.ema = config.ema
         self.ema_nets = ("generator",) if config.ema else ()
         self._losses = ADVERSARIAL[config.adversarial]
-        self._perceptual: keras.Model | None = None
+        self._perceptual = (
+            PerceptualTerm(config.perceptual_net) if config.perceptual_weight else None
+        )
 
     def build_nets(self, precision: str) -> dict[str, keras.Model]:
         """Makes and builds the generator and the discriminator."""
@@ -113,8 +111,8 @@ class Recipe:
 
     def prepare(self, precision: str) -> None:
         """Gets VGG19 for the perceptual term."""
-        if self.config.perceptual_weight and self._perceptual is None:
-            self._perceptual = make_vgg19(self.config.perceptual_net, dtype=precision)
+        if self._perceptual is not None:
+            self._perceptual.prepare(precision)
 
     def compute(
         self, phase: str, nets: Nets, batch: Batch, seed: Any, step: Any, statistics: Batch
@@ -184,9 +182,7 @@ class Recipe:
             terms["G/feat"] = feature_matching_loss(real_features, fake_out["features"])
             loss = loss + config.feature_weight * terms["G/feat"]
         if self._perceptual is not None:
-            real_maps = self._perceptual({"image": batch["image"]})
-            fake_maps = self._perceptual({"image": fake})
-            terms["G/perceptual"] = perceptual_loss(real_maps, fake_maps, PYRAMID_WEIGHTS)
+            terms["G/perceptual"] = self._perceptual(fake, batch["image"])
             loss = loss + config.perceptual_weight * terms["G/perceptual"]
         return loss, terms
 

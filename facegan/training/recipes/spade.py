@@ -21,10 +21,9 @@ from facegan.face.labels import colour_table, find_schema
 from facegan.image import to_float
 from facegan.layers.randomness import GivenSeed, fold_in
 from facegan.losses.adversarial import ADVERSARIAL
-from facegan.losses.features import feature_matching_loss, perceptual_loss
+from facegan.losses.features import feature_matching_loss
 from facegan.losses.reconstruction import l1_loss
 from facegan.losses.regularizers import kl_loss
-from facegan.models.perceptual import PYRAMID_WEIGHTS, make_vgg19
 from facegan.models.spade import (
     SpadeConfig,
     SPADEDiscriminator,
@@ -37,7 +36,8 @@ from facegan.models.spade import (
 )
 from facegan.training.ema import EmaConfig
 from facegan.training.optimizers import AdamConfig
-from facegan.training.recipe import Batch, Nets, Phase, PhaseResult, Serving
+from facegan.training.perceptual_term import PerceptualTerm
+from facegan.training.recipe import Batch, Nets, Phase, PhaseResult, Serving, require_weights
 
 # The paper's two time scales (Heusel et al. 2017): base 2e-4, halved for G and doubled for D.
 _GENERATOR_ADAM = AdamConfig(learning_rate=1e-4, beta_1=0.0, beta_2=0.9)
@@ -75,10 +75,7 @@ class SpadeRecipeConfig:
     ema: EmaConfig | None = None
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name.endswith("_weight") and value < 0:
-                raise ConfigError(f"recipe.{field.name} must be >= 0, got {value}.")
+        require_weights(self)
         sizes = {
             "generator": self.generator.num_labels,
             "discriminator": self.discriminator.num_labels,
@@ -127,7 +124,9 @@ class Recipe:
         self.ema_nets = makers if config.ema else ()
         self._losses = ADVERSARIAL[config.adversarial]
         self._colours = colour_table(find_schema(config.schema))
-        self._perceptual: keras.Model | None = None
+        self._perceptual = (
+            PerceptualTerm(config.perceptual_net) if config.perceptual_weight else None
+        )
 
     def build_nets(self, precision: str) -> dict[str, keras.Model]:
         """Makes and builds the generator, the discriminator and, with a style, the encoder."""
@@ -146,8 +145,8 @@ class Recipe:
 
     def prepare(self, precision: str) -> None:
         """Gets VGG19 for the perceptual term."""
-        if self.config.perceptual_weight and self._perceptual is None:
-            self._perceptual = make_vgg19(self.config.perceptual_net, dtype=precision)
+        if self._perceptual is not None:
+            self._perceptual.prepare(precision)
 
     def compute(
         self, phase: str, nets: Nets, batch: Batch, seed: Any, step: Any, statistics: Batch
@@ -238,9 +237,7 @@ class Recipe:
             # The loss averages over the maps of a scale, which the paper adds up.
             loss = loss + config.feature_weight * len(real[0]) * terms["G/feat"]
         if self._perceptual is not None:
-            real_maps = self._perceptual({"image": batch["image"]})
-            fake_maps = self._perceptual({"image": fake})
-            terms["G/perceptual"] = perceptual_loss(real_maps, fake_maps, PYRAMID_WEIGHTS)
+            terms["G/perceptual"] = self._perceptual(fake, batch["image"])
             loss = loss + config.perceptual_weight * terms["G/perceptual"]
         if config.l1_weight:
             terms["G/l1"] = l1_loss(fake, batch["image"])

@@ -1,0 +1,17 @@
+import numpy as np
+import pytest
+
+from facegan.training.perceptual_term import PerceptualTerm
+
+
+def test_it_tells_images_apart_once_it_is_prepared(caplog):
+    term = PerceptualTerm("random")
+    rng = np.random.default_rng(0)
+    image, other = (rng.uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32) for _ in range(2))
+    with pytest.raises(RuntimeError, match="prepared"):
+        term(image, image)
+    term.prepare("float32")
+    assert "random stand-in" in caplog.text
+    assert float(term(image, image)) == 0
+    near = np.clip(image + 0.05 * other, -1, 1)
+    assert 0 < float(term(near, image)) < float(term(other, image))
