@@ -63,7 +63,8 @@ def _score_model() -> dict[str, Any]:
     from facegan.jobs.evaluate import evaluate_holdout, write_scores_page
     from facegan.jobs.run import find_dataset
 
-    scores = evaluate_holdout(FLAGS.bundle, find_dataset(FLAGS.data_dir), FLAGS.split)
+    parser = program.chosen_parser() if FLAGS.parser else None
+    scores = evaluate_holdout(FLAGS.bundle, find_dataset(FLAGS.data_dir), FLAGS.split, parser)
     if FLAGS.page:
         write_scores_page(FLAGS.page, FLAGS.bundle, scores)
     return scores

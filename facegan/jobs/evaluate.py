@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 
 from facegan.errors import DataError
+from facegan.face.parsing import ParserConfig
 from facegan.image import to_uint8
 
 _BATCH_SIZE = 8
 
 
 def evaluate_holdout(
-    bundle: str | os.PathLike[str], dataset_dir: str | os.PathLike[str], split: str = "test"
+    bundle: str | os.PathLike[str],
+    dataset_dir: str | os.PathLike[str],
+    split: str = "test",
+    parser: ParserConfig | None = None,
 ) -> dict[str, Any]:
     """Scores a bundle on a split of the dataset that its run was trained on.
 
@@ -25,13 +29,15 @@ def evaluate_holdout(
         bundle: The exported model.
         dataset_dir: Folder of the prepared dataset.
         split: The split to judge on.
+        parser: What finds the regions in generated pictures; by default what found those that the
+            model was trained on.
 
     Returns:
         See ``facegan.evaluation.pairs.evaluate_pairs``: means over the pairs of real and generated
         pictures. For a model of label maps also ``segmentation``, scores of the regions found in
-        the generated pictures against those that they were made of (by the parser that the model's
-        own came from), and ``segmentation_real``, the same of the real pictures. A face parser has
-        ``segmentation`` alone, of its maps against the dataset's.
+        the generated pictures against those that they were made of, and ``segmentation_real``, the
+        same of the real pictures. A face parser has ``segmentation`` alone, of its maps against the
+        dataset's.
     """
     from facegan.evaluation.pairs import evaluate_pairs
     from facegan.face.conditioning import LabelMapConditioningConfig, PictureConditioningConfig
@@ -49,6 +55,8 @@ def evaluate_holdout(
     if isinstance(config, LabelMapConditioningConfig):
         from facegan.jobs.reparse import score_regions
 
+        if parser is not None:
+            config = dataclasses.replace(config, parser=parser)
         truth = [pair.label_map for pair in pairs if pair.label_map is not None]
         for name, pictures in (
             ("segmentation", [pair.fake for pair in pairs]),
