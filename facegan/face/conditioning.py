@@ -55,6 +55,7 @@ class LabelMapConditioningConfig:
         parser: What finds the regions in pictures without a map.
         background: (r, g, b) that the background of pictures is painted with, when training and
             when rendering; None leaves it.
+        substitutes: What is shown in place of labels that the model never saw, by label.
     """
 
     KIND: ClassVar[str] = "label_map"
@@ -64,10 +65,14 @@ class LabelMapConditioningConfig:
     schema: str = "celebamask19"
     parser: ParserConfig = dataclasses.field(default_factory=ParserConfig)
     background: tuple[int, int, int] | None = None
+    substitutes: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_power_of_two("size", self.size, 16)
-        find_schema(self.schema)
+        schema = find_schema(self.schema)
+        for names in self.substitutes.items():
+            for name in names:
+                schema.index(name)
         if self.background is not None:
             require_colour("background", self.background)
 
@@ -214,7 +219,11 @@ class LabelMapConditioner:
         self.config = config
         self._parser = make_parser(config.parser, load_engine)
         self.crop_size = max(self._parser.size, config.size)
-        self._table = conversion_table(self._parser.schema, find_schema(config.schema))
+        schema = find_schema(config.schema)
+        shown = np.arange(256, dtype=np.uint8)
+        for name, substitute in config.substitutes.items():
+            shown[schema.index(name)] = schema.index(substitute)
+        self._table = shown[conversion_table(self._parser.schema, schema)]
 
     def fit(self, images: Sequence[np.ndarray], landmarks_xy_px: Sequence[np.ndarray]) -> None:
         """Lets the parser learn the clip's colours."""

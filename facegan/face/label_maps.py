@@ -10,7 +10,7 @@ import numpy as np
 
 from facegan.config import unknown_name
 from facegan.errors import ConfigError, DataError
-from facegan.face.labels import PALETTES, LabelSchema, Palette, conversion_table
+from facegan.face.labels import BACKGROUND, PALETTES, LabelSchema, Palette, conversion_table
 
 
 def convert_labels(label_map: np.ndarray, source: LabelSchema, target: LabelSchema) -> np.ndarray:
@@ -140,6 +140,38 @@ def count_labels(label_map: np.ndarray) -> np.ndarray:
     """How many pixels of a label map [H, W] uint8 have each id, [256] int64."""
     _check_map(label_map, "The label map")
     return np.bincount(label_map.ravel(), minlength=256).astype(np.int64)
+
+
+# What is nearest to a label where it was never seen, the first that was; skin is on every face.
+_NEAREST: dict[str, tuple[str, ...]] = {
+    "hat": ("hair", BACKGROUND),
+    "hair": (BACKGROUND,),
+    "neck_l": ("neck",),
+    "cloth": ("neck", BACKGROUND),
+    "mouth": ("l_lip",),
+}
+
+
+def find_substitutes(frames_with: np.ndarray, frames: int, schema: LabelSchema) -> dict[str, str]:
+    """What to show a model in place of labels that its training data lack.
+
+    Weights of a label that never came up are as they began, so it would be drawn as noise.
+
+    Args:
+        frames_with: [256] int, in how many label maps each id was seen.
+        frames: How many label maps there are.
+        schema: Of the maps; labels of CelebAMask-HQ's names are known, others become background.
+
+    Returns:
+        Label -> the label in its place, for those in fewer than one map of twenty.
+    """
+    seen = [name for i, name in enumerate(schema.labels) if frames_with[i] >= max(1, 0.05 * frames)]
+    found = {}
+    for name in schema.labels:
+        if name not in seen:
+            nearest = (*_NEAREST.get(name, ()), "skin", BACKGROUND)
+            found[name] = next(n for n in nearest if n in seen or n == BACKGROUND)
+    return {name: substitute for name, substitute in found.items() if name != substitute}
 
 
 def check_labels(label_map: np.ndarray, schema: LabelSchema, name: str) -> None:

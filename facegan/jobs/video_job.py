@@ -13,6 +13,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from facegan import config as config_lib
 from facegan.errors import ConfigError, DataError, VideoError
 from facegan.face.landmarks import DetectorConfig, make_detector
@@ -141,6 +143,8 @@ def learn_face(
         progress=progress,
         load_engine=load_engine,
     )
+    if parser is not None:
+        settings = _with_substitutes(settings, dataset["dataset_dir"])
     run_dir = work / "run"
     run = train_run(
         settings,
@@ -265,6 +269,23 @@ def run_config(config: VideoJobConfig, parser: Any = None) -> Any:
     if config.steps is not None:
         assignments.append(f"train.steps={config.steps}")
     return override(run, assignments) if assignments else run
+
+
+def _with_substitutes(settings: Any, dataset_dir: str) -> Any:
+    """A run's config that says what stands for labels of which the dataset has none."""
+    from facegan.datasets.pipeline import read_records
+    from facegan.face.label_maps import count_labels, find_substitutes
+    from facegan.face.labels import find_schema
+    from facegan.image import decode_picture
+
+    frames_with, frames = np.zeros(256, np.int64), 0
+    for record in read_records(dataset_dir, "train").as_numpy_iterator():
+        frames_with += count_labels(decode_picture(record["label_map"])[..., 0].copy()) > 0
+        frames += 1
+    schema = find_schema(settings.conditioning.schema)
+    substitutes = find_substitutes(frames_with, frames, schema)
+    conditioning = dataclasses.replace(settings.conditioning, substitutes=substitutes)
+    return dataclasses.replace(settings, conditioning=conditioning)
 
 
 def _check_content(config: VideoJobConfig) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any, Literal
 
@@ -65,7 +66,6 @@ class FrameDeflicker:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._shown: np.ndarray | None = None
         self._guide: np.ndarray | None = None
-        self._grid: np.ndarray = np.zeros((0, 0, 2), np.float32)
         change = np.arange(256, dtype=np.float32)
         self._weights = (
             self.config.strength * np.exp(-((change / self.config.tolerance) ** 2))
@@ -137,28 +137,42 @@ class FrameDeflicker:
             return self._shown, None
         empty: Any = None
         flow = self._flow.calc(grey, before, empty)
-        seen = self._seen(flow, self._flow.calc(before, grey, empty))
+        seen = seen_there(flow, self._flow.calc(before, grey, empty))
         flow *= np.array([width / grey.shape[1], height / grey.shape[0]], np.float32)
         flow[cv2.magnitude(flow[..., 0], flow[..., 1]) < _LEAST_FLOW_PX] = 0
-        if self._grid.shape[:2] != (height, width):
-            ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
-            self._grid = np.stack([xs, ys], axis=-1)
         moved_from = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
-        moved_from += self._grid
+        moved_from += pixel_grid(height, width)
         past = cv2.remap(
             self._shown, moved_from, empty, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         return past, cv2.resize(seen, (width, height), interpolation=cv2.INTER_LINEAR)
 
-    @staticmethod
-    def _seen(there: np.ndarray, back: np.ndarray) -> np.ndarray:
-        """1 where a flow and the flow back agree, else 0: [h, w] float32."""
-        height, width = there.shape[:2]
-        rows, columns = np.indices((height, width), np.float32)
-        empty: Any = None
-        returned = cv2.remap(
-            back, there[..., 0] + columns, there[..., 1] + rows, cv2.INTER_LINEAR, dst=empty
-        )
-        gap = cv2.magnitude(there[..., 0] + returned[..., 0], there[..., 1] + returned[..., 1])
-        length = cv2.magnitude(there[..., 0], there[..., 1])
-        return (gap <= _OCCLUDED_PX + _OCCLUDED_SHARE * length).astype(np.float32)
+
+@functools.lru_cache(maxsize=8)
+def pixel_grid(height: int, width: int) -> np.ndarray:
+    """The place (x, y) of each pixel, [height, width, 2] float32; not to be written to."""
+    rows, columns = np.indices((height, width), np.float32)
+    grid = np.stack([columns, rows], axis=-1)
+    grid.flags.writeable = False
+    return grid
+
+
+def seen_there(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """Tells what of a picture is to be seen in another: where the flow there leads back again.
+
+    Args:
+        flow: [h, w, 2] float32, (x, y) from each pixel of the picture to its place in the other.
+        back: The same from the other to the picture.
+
+    Returns:
+        [h, w] float32, 1 where it is seen, 0 where it is hidden or outside.
+
+    Reference: Sundaram et al., ECCV 2010, equation 5, with limits of our own.
+    """
+    empty: Any = None
+    # Beyond the border is zero: what left the picture does not come back.
+    returned = cv2.remap(back, flow + pixel_grid(*flow.shape[:2]), empty, cv2.INTER_LINEAR)
+    gap = flow + returned
+    off = cv2.magnitude(gap[..., 0], gap[..., 1])
+    length = cv2.magnitude(flow[..., 0], flow[..., 1])
+    return (off <= _OCCLUDED_PX + _OCCLUDED_SHARE * length).astype(np.float32)

@@ -3,7 +3,8 @@
 A parser looks at one frame at a time, so a pixel between hair and background may be the one now
 and the other in the next frame. Here the frames around each frame vote. Votes follow the movement
 of the picture, and where the picture has changed - an eye closes, a mouth opens, something comes
-into view - the other frames have no vote.
+into view - the other frames have no vote. A label gives way only to one that is seen both before
+and after: so what has just been uncovered, and the frames at a cut, keep what they have.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ import cv2
 import numpy as np
 
 from facegan.errors import ConfigError
+from facegan.video.deflicker import pixel_grid, seen_there
 
 T = TypeVar("T")
 
-# What a pixel's own frame counts more than another: with two votes each way it keeps its label.
+# What a pixel's own frame counts more than another: at two votes each way it keeps its label.
 _OWN_BONUS = 0.5
 # By how many codes a picture must fit better after it is moved, for the movement to be believed.
 _LEAST_GAIN = 2
 # Flow is estimated on pictures of this side at most; a face moves smoothly.
 _FLOW_PX = 128
+# Of the occlusion mask, which is blended where it is enlarged or moved.
+_SEEN = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,11 +59,27 @@ class LabelDeflickerConfig:
 
 
 @dataclasses.dataclass(slots=True)
+class _Step:
+    """The movement between a frame and a neighbour of it.
+
+    Attributes:
+        flow: [h, w, 2] float32, (x, y) in pixels of the reduced picture: where each pixel of the
+            frame is in the neighbour.
+        seen: [h, w] float32, 1 where the flow back leads to the start, else 0.
+    """
+
+    flow: np.ndarray
+    seen: np.ndarray
+
+
+@dataclasses.dataclass(slots=True)
 class _Entry:
     item: Any
     label_map: np.ndarray
     guide: np.ndarray
     grey: np.ndarray
+    to_previous: _Step | None = None
+    to_next: _Step | None = None
 
 
 class LabelDeflicker:
@@ -121,6 +141,8 @@ class LabelDeflicker:
             if window and window[-1].label_map.shape != label_map.shape:
                 yield from give_out(0)
                 window.clear()
+            if window:
+                self._connect(window[-1], entry)
             window.append(entry)
             pending += 1
             yield from give_out(radius)
@@ -145,52 +167,86 @@ class LabelDeflicker:
             grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
         return _Entry(item, label_map, guide, grey)
 
+    def _connect(self, before: _Entry, after: _Entry) -> None:
+        """Finds the movement between neighbours once, for all the votes that it carries."""
+        if np.array_equal(before.grey, after.grey) or min(after.grey.shape) < 16:
+            forth = back = np.zeros((*after.grey.shape, 2), np.float32)
+        else:
+            empty: Any = None
+            forth = self._flow.calc(before.grey, after.grey, empty)
+            back = self._flow.calc(after.grey, before.grey, empty)
+        before.to_next = _Step(forth, seen_there(forth, back))
+        after.to_previous = _Step(back, seen_there(back, forth))
+
     def _vote(self, window: collections.deque[_Entry], place: int) -> np.ndarray:
         """The label map of one frame of the window, by the votes of those around it."""
-        radius = self.config.radius
         own = window[place]
-        maps, votes = [own.label_map], [np.full(own.label_map.shape, 1 + _OWN_BONUS, np.float32)]
-        for other in range(max(0, place - radius), min(len(window), place + radius + 1)):
-            if other == place:
-                continue
-            label_map, change = self._follow(window[other], own)
-            maps.append(label_map)
-            votes.append((change <= self.config.tolerance).astype(np.float32))
-        best, most = own.label_map, np.zeros(own.label_map.shape, np.float32)
-        for label_map in maps:
-            count = sum(
-                vote * (other_map == label_map) for other_map, vote in zip(maps, votes, strict=True)
-            )
-            wins = count > most
-            best, most = np.where(wins, label_map, best), np.maximum(count, most)
-        return best
+        before = [self._follow(other, own, step) for other, step in self._path(window, place, -1)]
+        after = [self._follow(other, own, step) for other, step in self._path(window, place, 1)]
+        result = own.label_map.copy()
+        if not before or not after:
+            return result
+        disputed = np.zeros(own.label_map.shape, bool)
+        for label_map, _ in before + after:
+            disputed |= label_map != own.label_map
+        # Few pixels are; all frames agree on the others.
+        sides = [[(m[disputed], vote[disputed]) for m, vote in side] for side in (before, after)]
+        best = kept = own.label_map[disputed]  # [N]
+        most = 1 + _OWN_BONUS + sum(vote * (m == kept) for side in sides for m, vote in side)
+        for label, _ in sides[0]:
+            counts = [sum(vote * (m == label) for m, vote in side) for side in sides]
+            # What one side alone says may be a change that comes to stay, or goes.
+            wins = (counts[0] > 0) & (counts[1] > 0) & (counts[0] + counts[1] > most)
+            best, most = np.where(wins, label, best), np.where(wins, counts[0] + counts[1], most)
+        result[disputed] = best
+        return result
 
-    def _follow(self, other: _Entry, own: _Entry) -> tuple[np.ndarray, np.ndarray]:
-        """Another frame's map as it would lie in this one, and how much the picture changed."""
-        in_place = _change(other.guide, own.guide)
-        label_map, guide = self._bring(other, own)
-        moved = _change(guide, own.guide)
-        # On a still picture the flow is noise; it counts only where it explains a change.
-        follows = moved.astype(np.int16) + _LEAST_GAIN < in_place
-        return np.where(follows, label_map, other.label_map), np.where(follows, moved, in_place)
+    def _path(
+        self, window: collections.deque[_Entry], place: int, direction: Literal[-1, 1]
+    ) -> Iterator[tuple[_Entry, _Step]]:
+        """The frames on one side of a frame, and the movement to each: neighbours' in a chain."""
+        path: _Step | None = None
+        for away in range(1, self.config.radius + 1):
+            last, other = place + (away - 1) * direction, place + away * direction
+            if not 0 <= other < len(window):
+                return
+            step = window[last].to_previous if direction == -1 else window[last].to_next
+            if step is None:
+                return
+            path = step if path is None else self._chain(path, step)
+            yield window[other], path
 
-    def _bring(self, other: _Entry, own: _Entry) -> tuple[np.ndarray, np.ndarray]:
-        """Another frame's map and guide, with everything moved to where it is in this frame."""
-        if np.array_equal(other.grey, own.grey) or min(own.grey.shape) < 16:
-            return other.label_map, other.guide
-        height, width = own.label_map.shape
-        empty: Any = None
-        flow = self._flow.calc(own.grey, other.grey, empty)
-        flow *= np.array([width / own.grey.shape[1], height / own.grey.shape[0]], np.float32)
-        if flow.shape[:2] != (height, width):
-            flow = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
-        rows, columns = np.indices((height, width), np.float32)
-        where = cv2.convertMaps(flow[..., 0] + columns, flow[..., 1] + rows, cv2.CV_16SC2)
-        replicate = cv2.BORDER_REPLICATE
-        label_map = cv2.remap(
-            other.label_map, where[0], empty, cv2.INTER_NEAREST, borderMode=replicate
+    def _chain(self, first: _Step, second: _Step) -> _Step:
+        where = first.flow + pixel_grid(*first.flow.shape[:2])
+        return _Step(
+            first.flow + _sample(second.flow, where), first.seen * _sample(second.seen, where)
         )
-        return label_map, cv2.remap(other.guide, *where, cv2.INTER_LINEAR, borderMode=replicate)
+
+    def _follow(self, other: _Entry, own: _Entry, step: _Step) -> tuple[np.ndarray, np.ndarray]:
+        """Another frame's map as it would lie in this one, and its vote, [H, W] float32."""
+        height, width = own.label_map.shape
+        in_place = _change(other.guide, own.guide)
+        flow, seen = step.flow, step.seen
+        if flow.shape[:2] != (height, width):
+            flow = flow * np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+            flow = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
+            seen = cv2.resize(seen, (width, height), interpolation=cv2.INTER_LINEAR)
+        where = flow + pixel_grid(height, width)
+        moved = _change(_sample(other.guide, where), own.guide)
+        # On a still picture the flow is noise; it counts only where it explains a change.
+        follows = cv2.subtract(in_place, moved) > _LEAST_GAIN
+        label_map = np.where(
+            follows, _sample(other.label_map, where, cv2.INTER_NEAREST), other.label_map
+        )
+        change = np.where(follows, moved, in_place)
+        vote = (change <= self.config.tolerance) & (seen > _SEEN)
+        return label_map, vote.astype(np.float32)
+
+
+def _sample(values: np.ndarray, where: np.ndarray, method: int = cv2.INTER_LINEAR) -> np.ndarray:
+    """The values at places (x, y), [H, W, 2] float32; those at the border beyond it."""
+    empty: Any = None
+    return cv2.remap(values, where, empty, method, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _change(picture: np.ndarray, own: np.ndarray) -> np.ndarray:

@@ -249,3 +249,16 @@ def test_smoothed_pictures_are_refused():
 def test_a_colour_picture_has_three_channels(shape):
     with pytest.raises(DataError, match=r"must be \[H, W, 3\] uint8"):
         label_maps.labels_from_colours(np.zeros(shape, np.uint8), PALETTES["groups7"])
+
+
+def test_labels_that_were_never_seen_are_shown_as_what_is_nearest():
+    seen = np.zeros(256, int)
+    for name in ("background", "skin", "hair", "neck", "l_lip", "nose"):
+        seen[CELEBAMASK19.index(name)] = 100
+    seen[CELEBAMASK19.index("cloth")] = 4  # too few to learn from
+    found = label_maps.find_substitutes(seen, 100, CELEBAMASK19)
+    assert found["l_ear"] == found["eye_g"] == found["u_lip"] == "skin"
+    assert (found["hat"], found["cloth"], found["mouth"]) == ("hair", "neck", "l_lip")
+    assert not {"skin", "hair", "nose", "background"} & set(found)
+    nothing = label_maps.find_substitutes(np.zeros(256, int), 5, CELEBAMASK19)
+    assert set(nothing.values()) == {"background"}

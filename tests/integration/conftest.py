@@ -42,6 +42,38 @@ def dataset(clips, tmp_path_factory):
     return build_user_video([clips["hopper"]], UserVideoConfig(size=64, holdout=0.25), folder)
 
 
+@pytest.fixture(scope="session")
+def labelled_dataset(clips, tmp_path_factory):
+    """The same with label maps."""
+    from facegan.datasets.user_video.user_video_dataset_builder import (
+        UserVideoConfig,
+        build_user_video,
+    )
+    from facegan.face.parsing import ParserConfig
+
+    config = UserVideoConfig(size=128, holdout=0.25, parser=ParserConfig(size=128))
+    return build_user_video([clips["hopper"]], config, tmp_path_factory.mktemp("labels"))
+
+
+@pytest.fixture
+def tiny_spade_run():
+    """A function: assignments -> the config of a SPADE run with everything that draws or counts."""
+
+    def make(*assignments):
+        nets = (
+            'recipe.generator={"kind": "spade", "image_size": 128, "base_width": 1, '
+            '"hidden_width": 4, "norm": "batch", "style_size": 4}',
+            'recipe.encoder={"kind": "spade_style_encoder", "image_size": 128, "style_size": 4, '
+            '"base_width": 1}',
+            "recipe.discriminator.base_width=2",
+            "recipe.perceptual_weight=0.1",
+            "train.precision=float32",
+        )
+        return override(load_config("spade_tiny"), [*nets, *assignments])
+
+    return make
+
+
 @pytest.fixture
 def tiny_run():
     """A function: assignments -> the config of a run that trains in seconds."""

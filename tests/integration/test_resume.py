@@ -78,8 +78,11 @@ def _wait_for_step(run_dir: pathlib.Path, step, process):
     pytest.fail(f"no checkpoint of step {step} in time")
 
 
-def test_more_steps_after_a_stop_equal_one_go(dataset, tiny_run, tmp_path):
-    config = tiny_run("train.steps=4")
+@pytest.mark.parametrize("model", ["pix2pix", "spade"])
+def test_more_steps_after_a_stop_equal_one_go(request, model, tmp_path):
+    made = {"pix2pix": ("dataset", "tiny_run"), "spade": ("labelled_dataset", "tiny_spade_run")}
+    dataset, make_run = (request.getfixturevalue(name) for name in made[model])
+    config = make_run("train.steps=4")
     train_run(config, data_dir=dataset["dataset_dir"], run_dir=tmp_path / "a")
     from facegan.datasets.pipeline import make_pipeline, read_records
     from facegan.jobs.run import make_example_maker, make_recipe, read_run
