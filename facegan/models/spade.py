@@ -47,8 +47,8 @@ class SPADE(keras.layers.Layer):
     on x's grid (equation 1 of the paper).
 
     Call input: {"features": [B, H, W, C], "labels": [B, H, W, num_labels] one-hot}. In place of
-    "labels" it takes what ``find_windows`` gives, "windows" [U, 5, 5] ids and "window_of"
-    [B, H, W], with the same result: the convolutions then run on the U different windows only.
+    "labels" it takes what ``find_windows`` gives, with the same result: the convolutions then run
+    on what differs only.
     Call output: [B, H, W, C].
 
     Args:
@@ -92,7 +92,7 @@ class SPADE(keras.layers.Layer):
             hidden = ops.relu(self.shared_conv(inputs["labels"]))
             gamma, beta = self.gamma_conv(hidden), self.beta_conv(hidden)
             return self.norm(features, training=training) * (1 + gamma) + beta
-        gamma, beta = self._window_tables(inputs["windows"])
+        gamma, beta = self._window_tables(inputs)
         scale = 1 + gamma
         if self.norm_name != "instance" and not training:
             # The moving statistics are the same at every pixel, so they fit into the tables.
@@ -104,20 +104,16 @@ class SPADE(keras.layers.Layer):
         window_of = inputs["window_of"]
         return features * ops.take(scale, window_of, axis=0) + ops.take(beta, window_of, axis=0)
 
-    def _window_tables(self, windows: Any) -> tuple[Any, Any]:
+    def _window_tables(self, inputs: Any) -> tuple[Any, Any]:
         """Gamma and beta at the centre of each window, [U, C] each."""
-        labels = one_hot_labels(windows, self.num_labels, self.compute_dtype)
         shared, gamma, beta = self.shared_conv, self.gamma_conv, self.beta_conv
-        hidden = ops.conv(labels, shared.kernel, padding="valid", data_format="channels_last")
-        hidden = ops.relu(hidden + shared.bias)  # [U, 3, 3, hidden_width]
+        patches = one_hot_labels(inputs["patches"], self.num_labels, self.compute_dtype)
+        hidden = ops.relu(_filter(ops.reshape(patches, (-1, 9 * self.num_labels)), shared))
         # The second convolution pads the hidden maps with zeros, which a window has to know.
-        inside = ops.expand_dims(windows[:, 1:-1, 1:-1] < self.num_labels, -1)
-        hidden = hidden * ops.cast(inside, hidden.dtype)
+        hidden = hidden * ops.cast(ops.expand_dims(inputs["inside"], -1), hidden.dtype)
+        hidden = ops.take(hidden, inputs["patch_of"], axis=0)  # [U, 3, 3, hidden_width]
         hidden = ops.reshape(hidden, (-1, 9 * self.hidden_width))
-        return tuple(
-            ops.matmul(hidden, ops.reshape(conv.kernel, (9 * self.hidden_width, -1))) + conv.bias
-            for conv in (gamma, beta)
-        )
+        return _filter(hidden, gamma), _filter(hidden, beta)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return tuple(input_shape["features"])
@@ -129,6 +125,11 @@ class SPADE(keras.layers.Layer):
             "hidden_width": self.hidden_width,
             "norm": self.norm_name,
         }
+
+
+def _filter(pixels: Any, conv: PaddedConv2D) -> Any:
+    """What a convolution makes of single positions: [N, h * w * in] -> [N, out]."""
+    return ops.matmul(pixels, ops.reshape(conv.kernel, (-1, conv.filters))) + conv.bias
 
 
 @keras.saving.register_keras_serializable(package="facegan")
@@ -364,7 +365,7 @@ class SPADEGenerator(ConfiguredModel):
         """What the SPADEs of one grid size are told of the labels."""
         size = grid.shape[1]
         if fast_paths_allowed() and (size is None or size >= LEAST_WINDOW_GRID):
-            return find_windows(grid, outside=self.config.num_labels)
+            return find_windows(grid, outside=-1)
         return {"labels": one_hot_labels(grid, self.config.num_labels, self.compute_dtype)}
 
     def _check(self, inputs: Any) -> None:
