@@ -8,13 +8,16 @@ of them for some frames only:
       {"from": "hat", "to": "background"},
       {"from": "skin", "to": "neck", "rows": [430, null], "columns": [220, 400]},
       {"from": "background", "to": "neck", "rows": [450, null], "columns": [210, 420]},
-      {"from": "hair", "to": "background", "rows": [300, null], "columns": [400, null]},
-      {"from": "hair", "to": "background", "rows": [260, null], "columns": [0, 160],
-       "frames": [50, 132]}]}
+      {"from": "hair", "to": "background", "rows": [150, null], "columns": [200, null],
+       "size": 256},
+      {"from": "hair", "to": "background", "rows": [130, null], "columns": [0, 80],
+       "size": 256, "frames": [50, 132]}]}
 
-Rows and columns count from 0 at the top left, in pixels of a picture of ``size`` x ``size``; frames
-are those of the clip. Ranges hold their first number and not their second; null leaves an end open.
-Rules act one after the other, each on what those before it have made.
+``from`` may be a list of labels. Rows and columns count from 0 at the top left, in pixels of a
+picture of ``size`` x ``size``, which stands in the file once or in a rule for itself; where it is
+1 they are parts of the height and width, as in ``"rows": [0.84, null]``. Frames are those of the
+clip, from 0. Ranges hold their first number and not their second; null leaves an end open. Rules
+act one after the other, each on what those before it have made.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ import numpy as np
 from facegan.config import decode, read_json, unknown_name
 from facegan.errors import ConfigError
 
-Range = tuple[int | None, int | None]
+Range = tuple[float | None, float | None]
+_BOX = ("rows", "columns")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,15 +44,18 @@ class _Rule:
     to: str
     rows: Range = (None, None)
     columns: Range = (None, None)
-    frames: Range = (None, None)
+    frames: tuple[int | None, int | None] = (None, None)
+    size: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("rows", "columns", "frames"):
+        if not self.source:
+            raise ConfigError("'from' must be a label or a list of some, got none.")
+        for name in (*_BOX, "frames"):
             start, stop = getattr(self, name)
             if (start or 0) < 0 or (stop is not None and stop <= (start or 0)):
                 raise ConfigError(
                     f"{name} must go from a number of at least 0 to a larger one, or null; got "
-                    f"[{start}, {stop}]."
+                    f"{_show(start, stop)}."
                 )
 
 
@@ -59,7 +66,8 @@ class _Table:
     ids: np.ndarray
     rows: Range
     columns: Range
-    frames: Range
+    frames: tuple[int | None, int | None]
+    size: int
 
 
 class LabelRules:
@@ -67,11 +75,10 @@ class LabelRules:
 
     Args:
         tables: The rules in order.
-        size: Height and width in whose pixels boxes are given.
     """
 
-    def __init__(self, tables: Sequence[_Table], size: int) -> None:
-        self._tables, self._size = tuple(tables), size
+    def __init__(self, tables: Sequence[_Table]) -> None:
+        self._tables = tuple(tables)
 
     def apply(self, label_map: np.ndarray, frame_index: int) -> np.ndarray:
         """The label map of a frame after all rules.
@@ -82,20 +89,25 @@ class LabelRules:
 
         Returns:
             A new map, [H, W] uint8.
+
+        Raises:
+            ConfigError: The map has another form.
         """
+        if label_map.ndim != 2 or label_map.dtype != np.uint8:
+            raise ConfigError(
+                f"Rules change label maps [H, W] uint8, got {label_map.dtype} of shape "
+                f"{label_map.shape}."
+            )
         changed = label_map.copy()
         height, width = label_map.shape
         for table in self._tables:
             start, stop = table.frames
             if frame_index < (start or 0) or (stop is not None and frame_index >= stop):
                 continue
-            part = changed[self._slice(table.rows, height), self._slice(table.columns, width)]
+            rows = _scale(table.rows, height, table.size)
+            part = changed[rows, _scale(table.columns, width, table.size)]
             part[...] = table.ids[part]
         return changed
-
-    def _slice(self, box: Range, length: int) -> slice:
-        start, stop = (None if n is None else round(n * length / self._size) for n in box)
-        return slice(start, stop)
 
 
 def load_rules(
@@ -118,12 +130,13 @@ def load_rules(
     for key in document:
         if key not in ("size", "rules"):
             raise ConfigError(f"{where}: {unknown_name(key, key, ('size', 'rules'), what='key')}")
-    size, rules = document.get("size"), document.get("rules")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise ConfigError(
-            f"{where}: 'size' must be the height and width of the picture that rows and columns "
-            f"are counted in, as 512; got {size!r}."
-        )
+    size = document.get("size")
+    if "size" in document:
+        try:
+            _check_size(size)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+    rules = document.get("rules")
     if not isinstance(rules, Sequence) or isinstance(rules, str):
         raise ConfigError(f"{where}: 'rules' must be a list of rules, got {rules!r}.")
     tables = []
@@ -132,23 +145,63 @@ def load_rules(
             tables.append(_make_table(rule, labels, size))
         except ConfigError as error:
             raise ConfigError(f"{where}, rule {number}: {error}") from error
-    return LabelRules(tables, size)
+    return LabelRules(tables)
 
 
-def _make_table(document: Any, labels: Sequence[str], size: int) -> _Table:
+def _scale(box: Range, length: int, size: int) -> slice:
+    start, stop = (None if n is None else round(n * length / size) for n in box)
+    return slice(start, stop)
+
+
+def _show(*ends: float | None) -> str:
+    return f"[{', '.join('null' if end is None else f'{end:g}' for end in ends)}]"
+
+
+def _make_table(document: Any, labels: Sequence[str], size: Any) -> _Table:
     if not isinstance(document, Mapping) or "from" not in document:
         raise ConfigError(f"A rule is an object with 'from' and 'to', got {document!r}.")
+    allowed = ("from", *(field.name for field in dataclasses.fields(_Rule)[1:]))
+    for key in document:
+        if key not in allowed:
+            raise unknown_name(key, key, allowed, what="key")
     named = {"source" if key == "from" else key: value for key, value in document.items()}
-    if "source" in document:
-        raise ConfigError("Unknown key 'source'. The label to change stands under 'from'.")
+    source = document["from"]
+    listed = [source] if isinstance(source, str) else source
+    if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
+        raise ConfigError(f"'from' must be the name of a label or a list of some, got {source!r}.")
     rule = decode(_Rule, named)
-    sources = (rule.source,) if isinstance(rule.source, str) else rule.source
-    for name in (*sources, rule.to):
+    for name in (*listed, rule.to):
         if name not in labels:
             raise unknown_name("A label", name, labels, what="value")
-    for name in ("rows", "columns"):
-        if (getattr(rule, name)[0] or 0) >= size:
-            raise ConfigError(f"{name} begin at {getattr(rule, name)[0]}, outside of size {size}.")
+    boxed = any(end is not None for name in _BOX for end in getattr(rule, name))
+    size = size if rule.size is None else _check_size(rule.size)
+    if boxed:
+        size = _check_size(size)  # there may be none
+    for name in _BOX if boxed else ():
+        for end in getattr(rule, name):
+            if end is None:
+                continue
+            if size > 1 and end != int(end):
+                raise ConfigError(
+                    f"{name} must be whole pixels of size {size}, got {_show(*getattr(rule, name))}"
+                    "; for parts of the height and width set 'size' to 1."
+                )
+            if end > size:
+                raise ConfigError(
+                    f"{name} {_show(*getattr(rule, name))} go outside of size {size}; an end at "
+                    "the border is null."
+                )
+        if getattr(rule, name)[0] == size:
+            raise ConfigError(f"{name} begin at {size}, outside of size {size}.")
     ids = np.arange(256, dtype=np.uint8)
-    ids[[labels.index(name) for name in sources]] = labels.index(rule.to)
-    return _Table(ids, rule.rows, rule.columns, rule.frames)
+    ids[[labels.index(name) for name in listed]] = labels.index(rule.to)
+    return _Table(ids, rule.rows, rule.columns, rule.frames, size or 1)
+
+
+def _check_size(size: Any) -> int:
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise ConfigError(
+            "'size' must be the height and width of the picture that rows and columns are counted "
+            f"in, as 512, or 1 for parts of them; got {size!r}."
+        )
+    return size
