@@ -7,7 +7,8 @@ needs torch and numpy alone, so it can run under a Python of its own.
 
 It is a worker of spade.py: the first line it prints holds what it computes from the stored weights
 and input, for comparison; then it reads one number a line from stdin, runs that often, and answers
-with a JSON list of seconds. It is given its label map as a one-hot map, ready made.
+with a JSON list of pairs, seconds by the clock and of processor time. It is given its label map as
+a one-hot map, ready made.
 """
 
 import argparse
@@ -275,7 +276,8 @@ def main():
         training = Training(net.train(), judge.train(), label_map, image, fused=channels_last)
         run = training.step
         losses = run()
-        expected = np.array(json.loads((pathlib.Path(args.weights).parent / "losses.json").read_text()))
+        stored = pathlib.Path(args.weights).with_name("losses.json")
+        expected = np.array(json.loads(stored.read_text()))
         difference = float(np.abs(np.array(losses) / expected - 1).max())
         facts = {"max_difference": difference, "losses": losses}
     for _ in range(args.warm):
@@ -284,9 +286,9 @@ def main():
     for line in sys.stdin:
         seconds = []
         for _ in range(int(line)):
-            start = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             run()
-            seconds.append(time.perf_counter() - start)
+            seconds.append([time.perf_counter() - wall, time.process_time() - cpu])
         print(json.dumps(seconds), flush=True)
 
 
