@@ -1,14 +1,14 @@
 """Face parsing: which region each pixel of a face crop belongs to.
 
 ``LandmarkParser`` needs no trained weights: what lies within the face follows from the landmarks,
-and hair, neck, clothes and background from their colours, which it learns from the clip itself.
+and hair, neck, clothes and background from place and colour, which it learns from the clip itself.
 ``NetworkParser`` runs an exported face parser.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import cv2
@@ -18,33 +18,26 @@ from facegan.config import require_power_of_two
 from facegan.errors import BundleError, ConfigError, DataError
 from facegan.face.label_maps import colour_labels
 from facegan.face.labels import CELEBAMASK19, LabelSchema, Palette, decode_schema
-from facegan.face.landmarks import NUM_LANDMARKS
-from facegan.face.region_colours import (
-    LEAST_PIXELS,
-    MOST,
-    learn_colours,
-    look_up,
-    sort_out,
-    to_lab,
-    unlike,
+from facegan.face.landmarks import NUM_LANDMARKS, resize_landmarks
+from facegan.face.region_colours import look_at
+from facegan.face.region_models import (
+    BACKGROUND,
+    EAR,
+    HAIR,
+    RegionModels,
+    learn_regions,
+    loose_hair,
+    region_odds,
 )
+from facegan.face.region_places import REGIONS
 from facegan.face.region_shapes import FaceFrame, fill, frame_face, part_polygons
 from facegan.image import resize
 
-# Colours are compared at this part of the picture's size; borders are then drawn at full size.
-_REDUCE = 2
-# Regions that are found by colour and place.
-_REGIONS = ("background", "skin", "hair", "neck", "cloth", "ear")
-# A colour that costs less than this for a region may be that region's.
-_ALIKE = 5.0
-# Hair may be as brown as skin in the shade, so less sets it apart.
-_HAIRLESS = 3.0
-# How many times likelier a colour over the face must be as hair than as background.
-_LIKELIER = 1.3
-# Share of the pixels, where a region should be, that must look like nothing else.
-_LEAST_SHARE = 0.15
+# Regions are found at half the picture's size, but with so many pixels at least and at most;
+# borders are then drawn at full size.
+_LEAST_WORK, _MOST_WORK = 128, 256
 # Variance of codes at which the guided filter takes a change of the picture for an edge.
-_EDGE = 60.0
+_EDGE = 40.0
 # Islands smaller than this share of the picture are given to what is around them.
 _LEAST_ISLAND = 0.004
 
@@ -94,7 +87,7 @@ class FaceParser(Protocol):
 class LandmarkParser:
     """Parses by landmarks and colours, in CelebAMask-HQ's labels.
 
-    Skin, nose, eyes, brows, lips and the inside of the mouth are drawn from the landmarks; hair,
+    Nose, eyes, brows, lips and the inside of the mouth are drawn from the landmarks; skin, hair,
     neck, cloth, ears and background are told apart by colour and place. It has no glasses, hats or
     jewellery: they become what is behind or around them. Without ``fit`` each picture teaches its
     own colours.
@@ -107,7 +100,8 @@ class LandmarkParser:
 
     def __init__(self, config: ParserConfig | None = None) -> None:
         self.size = (config or ParserConfig()).size
-        self._tables: dict[str, np.ndarray] | None = None
+        self._work = min(self.size, max(_LEAST_WORK, min(self.size // 2, _MOST_WORK)))
+        self._models: RegionModels | None = None
 
     def fit(self, images: Sequence[np.ndarray], landmarks_xy_px: Sequence[np.ndarray]) -> None:
         """Learns the colours of a clip from some of its faces."""
@@ -115,15 +109,14 @@ class LandmarkParser:
             self._reduce(*self._check(image, landmarks))
             for image, landmarks in zip(images, landmarks_xy_px, strict=True)
         ]
-        self._tables = _learn(faces) if faces else None
+        self._models = learn_regions(faces) if faces else None
 
     def __call__(self, image: np.ndarray, landmarks_xy_px: np.ndarray) -> np.ndarray:
         """The regions of one crop."""
         image, landmarks = self._check(image, landmarks_xy_px)
-        lab, frame = self._reduce(image, landmarks)
-        tables = self._tables or _learn([(lab, frame)])
-        costs = _place(frame, _smooth(look_up(lab, tables), lab, frame))
-        label_map = _decide(costs, frame, self.size)
+        looks, frame = self._reduce(image, landmarks)
+        models = self._models or learn_regions([(looks, frame)])
+        label_map = _decide(region_odds(looks, frame, models), image, frame, self.size)
         for name, polygon in part_polygons(landmarks).items():
             label_map[fill([polygon], self.size) > 0] = CELEBAMASK19.index(name)
         return label_map
@@ -143,134 +136,50 @@ class LandmarkParser:
         return image, landmarks
 
     def _reduce(self, image: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, FaceFrame]:
-        size = self.size // _REDUCE
-        small = resize(image, size, size)
-        # The centre of the first pixel is at 0 in both.
-        frame = frame_face((landmarks + 0.5) / _REDUCE - 0.5, size)
-        return cv2.medianBlur(to_lab(small), 3), frame
+        small = resize_landmarks(landmarks, (self.size, self.size), (self._work, self._work))
+        return look_at(image, self._work), frame_face(small, self._work)
 
 
-def _learn(faces: Sequence[tuple[np.ndarray, FaceFrame]]) -> dict[str, np.ndarray]:
-    """Tables of colour costs by region, from crops in CIELAB with their frames."""
-
-    def pixels(where: Callable[[FaceFrame], np.ndarray]) -> np.ndarray:
-        return np.concatenate([lab[where(frame)] for lab, frame in faces])
-
-    tables: dict[str, np.ndarray] = {}
-    skin = pixels(_is_surely_skin)
-    if len(skin) >= LEAST_PIXELS:  # else the face lies outside the picture
-        tables["skin"] = learn_colours(skin)
-    edge, above = pixels(_is_surely_background), pixels(_may_be_hair)
-    # Hair may reach the edge of the picture, and what is behind may show over the hair. Over a
-    # bald head there is nothing else than at the edge, and so no hair.
-    hair = unlike(above, tables, _HAIRLESS)
-    hair, edge = sort_out(hair, edge, _LIKELIER)
-    if len(edge) >= LEAST_PIXELS:
-        tables["background"] = learn_colours(edge)
-    if len(hair) >= max(LEAST_PIXELS, _LEAST_SHARE * len(above)):
-        tables["hair"] = learn_colours(hair)
-    low = pixels(_may_be_cloth)
-    cloth = unlike(low, tables, _ALIKE)
-    if len(cloth) >= max(LEAST_PIXELS, _LEAST_SHARE * len(low)):
-        tables["cloth"] = learn_colours(cloth)
-    return tables
-
-
-def _is_surely_skin(frame: FaceFrame) -> np.ndarray:
-    middle = (np.abs(frame.across) < 0.75) & (frame.up < -0.3) & (frame.up > -1.0)
-    mouth = (np.abs(frame.across) < 0.45) & (frame.up < -0.8)
-    return frame.inside & middle & ~mouth
-
-
-def _is_surely_background(frame: FaceFrame) -> np.ndarray:
-    height, width = frame.up.shape
-    edge = np.zeros((height, width), bool)
-    band = max(2, width // 16)
-    edge[:band] = edge[:, :band] = edge[:, -band:] = True
-    return edge & (frame.up > -0.8) & (frame.outside > 0.7)
-
-
-def _may_be_hair(frame: FaceFrame) -> np.ndarray:
-    above = (frame.up > 0.9) & (np.abs(frame.across) < 0.9)
-    return above & (frame.outside > 0.02) & (frame.outside < 0.4)
-
-
-def _may_be_cloth(frame: FaceFrame) -> np.ndarray:
-    height = len(frame.up)
-    low = np.zeros(frame.up.shape, bool)
-    low[-max(2, height // 10) :] = True
-    return (frame.up < -2.2) & (low | (frame.up < -2.8)) & (np.abs(frame.across) < 2.4)
-
-
-def _smooth(
-    colours: Mapping[str, np.ndarray], lab: np.ndarray, frame: FaceFrame
-) -> dict[str, np.ndarray]:
-    """Colour costs that agree within an area and change where the picture does."""
-    radius = max(2, round(0.07 * frame.unit_px))
-    return {
-        name: cv2.ximgproc.guidedFilter(lab, cost, radius, _EDGE) for name, cost in colours.items()
-    }
-
-
-def _place(frame: FaceFrame, colours: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Costs by region [H, W] float32 from colour and place, in nats."""
-    never = np.full(frame.up.shape, 2 * MOST, np.float32)
-    up, across, outside = frame.up, np.abs(frame.across), frame.outside
-    face = frame.inside & (up < 0.35)
-    skin_colour = colours.get("skin", np.zeros_like(never))
-    costs: dict[str, np.ndarray] = dict.fromkeys(_REGIONS, never)
-    # The lower face is skin whatever the light does to it; over the brows colour decides.
-    costs["skin"] = np.where(
-        frame.inside, np.where(face, -6.0, 0.0) + np.minimum(skin_colour, 12.0), never
-    )
-    if "hair" in colours:
-        far = 6.0 * np.maximum(outside - 0.65, 0) + 1.0 * np.maximum(-1.2 - up, 0)
-        costs["hair"] = colours["hair"] + far + np.where(face, 6.0, 0.0) + 1.0
-    costs["background"] = colours.get("background", np.full_like(never, 8.0)) + np.where(
-        frame.inside, 2 * MOST, 3.0 * np.maximum(0.3 - outside, 0) + np.where(frame.below, 3.0, 0.0)
-    )
-    # Right under the chin there is neck, dark as its shadow may be. Farther down it widens into
-    # shoulders, as far as skin goes.
-    width = 0.8 + 0.7 * np.maximum(-1.9 - up, 0)
-    shaded = (across < 0.65) & (up > -2.3)
-    costs["neck"] = np.where(
-        frame.below | (~frame.inside & (up < -1.9)),
-        np.where(shaded, np.minimum(skin_colour, 6.0) - 4.0, skin_colour)
-        + 8.0 * np.maximum(across - width, 0)
-        - 2.0,
-        never,
-    )
-    if "cloth" in colours:
-        costs["cloth"] = np.where(
-            up < -1.5, colours["cloth"] + 5.0 * np.maximum(up + 2.6, 0), never
-        )
-    beside = (outside < 0.32) & (across > 0.7) & (up < 0.3) & (up > -0.85)
-    costs["ear"] = np.where(beside & ~frame.inside, skin_colour - 1.0, never)
-    return {name: cost.astype(np.float32) for name, cost in costs.items()}
-
-
-def _decide(costs: Mapping[str, np.ndarray], frame: FaceFrame, size: int) -> np.ndarray:
-    """The cheapest region of each pixel at full size."""
-    # Bounded, or a third region would win between two of which each is out of place in the other.
-    large = [
-        cv2.resize(np.minimum(costs[name], MOST), (size, size), interpolation=cv2.INTER_LINEAR)
-        for name in _REGIONS
+def _decide(odds: np.ndarray, image: np.ndarray, frame: FaceFrame, size: int) -> np.ndarray:
+    """The likeliest region of each pixel at full size, as ids."""
+    guide = resize(image, *frame.up.shape)
+    radius = max(2, round(0.05 * frame.unit_px))
+    # Odds that agree within an area and change where the picture does.
+    smooth = [
+        cv2.ximgproc.guidedFilter(guide, cv2.merge(list(half)), radius, _EDGE)
+        for half in (odds[:3], odds[3:])
     ]
-    which = np.argmin(np.stack(large), axis=0).astype(np.uint8)
-    which = _drop_islands(cv2.medianBlur(which, 5))
+    planes = np.stack([plane for half in smooth for plane in cv2.split(half)])
+    which = planes.argmax(axis=0).astype(np.uint8)
+    cleaned = which.copy()
+    cleaned[loose_hair(which == HAIR, frame)] = BACKGROUND
+    _drop_islands(cleaned)
+    rows, columns = np.nonzero(cleaned != which)
+    planes[cleaned[rows, columns], rows, columns] = planes[:, rows, columns].max(axis=0) + 2.0
+    which = _largest([cv2.resize(plane, (size, size)) for plane in planes])
+    which = cv2.medianBlur(which, 5)
     # The picture's left is the person's right.
-    names = [*_REGIONS[:-1], "r_ear"]
+    names = [*REGIONS[:-1], "r_ear"]
     label_map = np.array([CELEBAMASK19.index(name) for name in names], np.uint8)[which]
     right_half = cv2.resize((frame.across > 0).view(np.uint8), (size, size)) > 0
-    is_ear = which == _REGIONS.index("ear")
-    label_map[is_ear & right_half] = CELEBAMASK19.index("l_ear")
+    label_map[(which == EAR) & right_half] = CELEBAMASK19.index("l_ear")
     return label_map
 
 
-def _drop_islands(which: np.ndarray) -> np.ndarray:
-    """Gives small islands of a region to what lies around them."""
+def _largest(planes: Sequence[np.ndarray]) -> np.ndarray:
+    """The number [H, W] uint8 of the largest of some planes; numpy's argmax takes far longer."""
+    which = np.zeros(planes[0].shape, np.uint8)
+    most = planes[0]
+    for number, plane in enumerate(planes[1:], 1):
+        which[plane > most] = number
+        most = np.maximum(most, plane)
+    return which
+
+
+def _drop_islands(which: np.ndarray) -> None:
+    """Gives small islands of a region to what lies around them, in place."""
     least = _LEAST_ISLAND * which.size
-    for region in range(len(_REGIONS)):
+    for region in np.flatnonzero(np.bincount(which.ravel())):
         count, numbers, stats, _ = cv2.connectedComponentsWithStats(
             (which == region).view(np.uint8), connectivity=4
         )
@@ -285,7 +194,6 @@ def _drop_islands(which: np.ndarray) -> np.ndarray:
             neighbours = which[rows, columns][around & ~island]
             if len(neighbours):
                 which[rows, columns][island] = np.bincount(neighbours).argmax()
-    return which
 
 
 class NetworkParser:

@@ -1,114 +1,199 @@
-"""Colours of a person's skin, hair and clothes and of what is behind, learnt from a few pictures.
+"""What regions look like, learnt from a few pictures: mixtures of Gaussians by place.
 
-Each region has a mixture of Gaussians in CIELAB, made into a table of costs by colour: a picture is
-then compared with all regions by looking its pixels up.
+The same person's hair is bright where the lamp shines and dark beside the neck, so a mixture is
+fitted to looks and place together, and what is asked of it is the density of a look at a given
+place. All Gaussians of a model are evaluated by one matrix product, because the exponents are
+quadratic in what they depend on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
 
 import cv2
 import numpy as np
 
-# Colours are told apart in steps of 8 codes each way.
-_STEP, _SIDE = 8, 32
-_COMPONENTS = 4
-# Colours of a region vary more than the pixels that it is learnt from show; in codes.
-_SPREAD = 5.0
-# Pixels that a mixture is fitted to.
-_MOST_PIXELS = 6000
-# What a colour can cost at most, in nats: no pixel is so strange that place has no say.
-MOST = 24.0
+from facegan.image import resize
+
+# A region's colours vary more than its pixels in a few pictures show; in codes of 8-bit CIELAB.
+_COLOUR_SPREAD = 4.5
+# The same for places, in the units that they are given in.
+_PLACE_SPREAD = 1.4
+_COLOURS, _PLACES = 4, 2
+# Rounds of expectation and maximization.
+_ROUNDS = 3
 # Fewer pixels teach nothing.
-LEAST_PIXELS = 40
+LEAST_PIXELS = 20.0
+_LEAST_PART = 40.0
 
 
-def to_lab(image: np.ndarray) -> np.ndarray:
-    """A picture [H, W, 3] uint8 RGB in 8-bit CIELAB."""
-    return cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+def look_at(image: np.ndarray, size_px: int) -> np.ndarray:
+    """What pixels look like: colour, and how rough the picture is there.
 
-
-def learn_colours(pixels: np.ndarray) -> np.ndarray:
-    """Costs of all colours for a region.
+    Roughness tells hair from skin and from what is out of focus, whatever their colours are.
 
     Args:
-        pixels: [N, 3] uint8 CIELAB colours of it, at least ``LEAST_PIXELS``.
+        image: [S, S, 3] uint8 RGB.
+        size_px: Height and width of the result.
 
     Returns:
-        [32768] float32, negative log densities from 0 for its likeliest colour to ``MOST``.
+        [size_px, size_px, 4] uint8: 8-bit CIELAB, and the logarithm of the fine contrast.
     """
-    cost = -np.log(_density(pixels))
-    return np.minimum(cost - cost.min(), MOST).astype(np.float32)
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+    light = lab[..., 0].astype(np.float32)
+    fine = light - cv2.GaussianBlur(light, (0, 0), 1.5)
+    contrast = cv2.blur(fine * fine, (5, 5))
+    small = cv2.medianBlur(resize(lab, size_px, size_px), 3)
+    rough = 8.0 * np.log2(1.0 + resize(contrast, size_px, size_px))
+    return np.dstack([small, np.clip(rough, 0, 255).astype(np.uint8)])
 
 
-def sort_out(
-    pixels: np.ndarray, others: np.ndarray, factor: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Parts two sets of colours that have been mixed up with each other.
+def join(looks: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Looks [..., 4] uint8 and places [...] as samples [N, 6] float32."""
+    samples = np.empty((x.size, _COLOURS + _PLACES), np.float32)
+    # Centred, so that single precision does for the products.
+    np.subtract(looks.reshape(-1, _COLOURS), np.float32(128), out=samples[:, :_COLOURS])
+    samples[:, _COLOURS] = x.ravel()
+    samples[:, _COLOURS + 1] = y.ravel()
+    return samples
+
+
+def without_place(samples: np.ndarray) -> np.ndarray:
+    """Samples [N, 6] that all have the same place, for models of colour alone."""
+    out = samples.copy()
+    out[:, _COLOURS:] = 0.0
+    return out
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ColourModel:
+    """How likely the colours of a region are, place by place.
+
+    Attributes:
+        joint: [K, Q] float32, coefficients of the log densities of colour and place.
+        place: [K, Q'] float32, those of the place alone.
+    """
+
+    joint: np.ndarray
+    place: np.ndarray
+
+    def log_density(self, samples: np.ndarray) -> np.ndarray:
+        """Log densities [N] float32 of the looks of samples [N, 6], given their places."""
+        return log_density(self, *monomials(samples))
+
+
+def log_density(model: ColourModel, joint: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """``ColourModel.log_density`` of samples whose ``monomials`` are known."""
+    return _log_sum(model.joint @ joint) - _log_sum(model.place @ place)
+
+
+def monomials(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What ``log_density`` needs of samples [N, 6], the same for all models."""
+    return _monomials(samples), _monomials(samples[:, _COLOURS:])
+
+
+def _monomials(samples: np.ndarray) -> np.ndarray:
+    """[Q, N] float32: 1, each variable, and each product of two."""
+    count = samples.shape[1]
+    out = np.empty((1 + count + count * (count + 1) // 2, len(samples)), np.float32)
+    out[0] = 1.0
+    out[1 : 1 + count] = samples.T
+    row = 1 + count
+    for i in range(count):
+        for j in range(i, count):
+            np.multiply(out[1 + i], out[1 + j], out=out[row])
+            row += 1
+    return out
+
+
+def _log_sum(terms: np.ndarray) -> np.ndarray:
+    """log(sum(exp(terms))) over the first axis."""
+    most = terms.max(axis=0)
+    return most + np.log(np.exp(terms - most).sum(axis=0))
+
+
+def fit_colours(samples: np.ndarray, weights: np.ndarray, components: int) -> ColourModel:
+    """Fits a mixture of Gaussians.
 
     Args:
-        pixels: [N, 3] uint8 CIELAB colours, most of them of one region.
-        others: [M, 3], most of them of another.
-        factor: How many times likelier a colour must be where it stays.
+        samples: [N, 6] from ``join``.
+        weights: [N], how much each sample counts; their sum must reach ``LEAST_PIXELS``.
+        components: Most Gaussians.
 
     Returns:
-        What stays of each.
+        The same for the same samples, always: nothing is drawn.
     """
-    if len(pixels) < LEAST_PIXELS or len(others) < LEAST_PIXELS:
-        return pixels, others
-    own, other = _density(pixels), _density(others)
-    stays = own > factor * other
-    keep = other >= own
-    return pixels[stays[_codes(pixels)]], others[keep[_codes(others)]]
-
-
-def _density(pixels: np.ndarray) -> np.ndarray:
-    """Density of a mixture of Gaussians at every colour, [32768] float64."""
-    chosen = pixels[:: max(1, len(pixels) // _MOST_PIXELS)].astype(np.float32)
-    cv2.setRNGSeed(0)  # the same pixels always give the same colours
-    criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 30, 0.1)
-    count = min(_COMPONENTS, len(chosen))
-    _, which, centres = cv2.kmeans(
-        chosen, count, np.empty(0, np.int32), criteria, 2, cv2.KMEANS_PP_CENTERS
+    keep = weights > 1e-3
+    data, weights = samples[keep].astype(np.float64), weights[keep].astype(np.float64)
+    # A scale on which a step of colour and a step of place count alike when parts are split.
+    spread = np.array([_COLOUR_SPREAD] * _COLOURS + [_PLACE_SPREAD] * _PLACES)
+    shares = _split(data / spread, weights, components) * weights
+    quadratic = _monomials(data.astype(np.float32)).astype(np.float64)
+    mixture = _describe(data, shares, spread)
+    for _ in range(_ROUNDS):
+        terms = _coefficients(*mixture) @ quadratic
+        shares = np.exp(terms - _log_sum(terms)) * weights
+        mixture = _describe(data, shares, spread)
+    amounts, means, covariances = mixture
+    place = slice(_COLOURS, None)
+    return ColourModel(
+        _coefficients(amounts, means, covariances).astype(np.float32),
+        _coefficients(amounts, means[:, place], covariances[:, place, place]).astype(np.float32),
     )
-    axis = np.arange(_SIDE, dtype=np.float32) * _STEP + _STEP / 2
-    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    density = np.full(len(grid), 1e-30)
-    for number, centre in enumerate(centres):
-        members = chosen[which[:, 0] == number]
-        if not len(members):
-            continue
-        covariance = np.eye(3) * _SPREAD**2
-        if len(members) > 3:
-            covariance = covariance + np.cov(members.T)
-        offset = grid - centre
-        distance = np.einsum("ni,ij,nj->n", offset, np.linalg.inv(covariance), offset)
-        scale = np.sqrt(np.linalg.det(covariance))
-        density += len(members) / len(chosen) * np.exp(-0.5 * distance) / scale
-    return density
 
 
-def _codes(lab: np.ndarray) -> np.ndarray:
-    steps = (lab // _STEP).astype(np.int32)
-    return (steps[..., 0] * _SIDE + steps[..., 1]) * _SIDE + steps[..., 2]
+def _split(data: np.ndarray, weights: np.ndarray, components: int) -> np.ndarray:
+    """Parts samples by halving, again and again, the part that is widest: [K, N] of 0 and 1."""
+    parts = [np.ones(len(data), bool)]
+
+    def width(part: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        total = weights[part].sum()
+        mean = (data[part] * weights[part, None]).sum(axis=0) / total
+        offset = data[part] - mean
+        covariance = (offset * weights[part, None]).T @ offset / total
+        values, vectors = np.linalg.eigh(covariance)
+        return float(values[-1] * total), mean, vectors[:, -1]
+
+    measured = [width(parts[0])]
+    while len(parts) < components:
+        widest = max(range(len(parts)), key=lambda i: measured[i][0])
+        part, (_, mean, axis) = parts[widest], measured[widest]
+        high = part & ((data - mean) @ axis > 0)
+        low = part & ~high
+        if min(weights[high].sum(), weights[low].sum()) < _LEAST_PART:
+            break
+        parts[widest : widest + 1] = [low, high]
+        measured[widest : widest + 1] = [width(low), width(high)]
+    return np.stack(parts).astype(np.float64)
 
 
-def look_up(lab: np.ndarray, tables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Costs of every pixel for every region: name -> [H, W] float32.
+def _describe(
+    data: np.ndarray, shares: np.ndarray, spread: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Amounts [K], means [K, D] and covariances [K, D, D] of parts with shares [K, N]."""
+    totals = shares.sum(axis=1)
+    means = shares @ data / totals[:, None]
+    covariances = []
+    for share, mean, total in zip(shares, means, totals, strict=True):
+        offset = data - mean
+        covariances.append((offset * share[:, None]).T @ offset / total + np.diag(spread**2))
+    return totals / totals.sum(), means, np.stack(covariances)
 
-    Args:
-        lab: [H, W, 3] uint8 CIELAB.
-        tables: What ``learn_colours`` gave, by region.
-    """
-    codes = _codes(lab)
-    return {name: table[codes] for name, table in tables.items()}
 
-
-def unlike(pixels: np.ndarray, tables: Mapping[str, np.ndarray], least: float) -> np.ndarray:
-    """Those of the pixels [N, 3] uint8 CIELAB that cost at least ``least`` for every region."""
-    costs = look_up(pixels[None], tables)
-    keep = np.ones(len(pixels), bool)
-    for cost in costs.values():
-        keep &= cost[0] >= least
-    return pixels[keep]
+def _coefficients(amounts: np.ndarray, means: np.ndarray, covariances: np.ndarray) -> np.ndarray:
+    """Log densities of weighted Gaussians as polynomials [K, Q] over ``_monomials``."""
+    dimensions = means.shape[1]
+    rows = []
+    for amount, mean, covariance in zip(amounts, means, covariances, strict=True):
+        inverse = np.linalg.inv(covariance)
+        _, log_determinant = np.linalg.slogdet(covariance)
+        constant = np.log(max(amount, 1e-12)) - 0.5 * (
+            mean @ inverse @ mean + log_determinant + dimensions * np.log(2.0 * np.pi)
+        )
+        upper = [
+            inverse[i, j] * (-0.5 if i == j else -1.0)
+            for i in range(dimensions)
+            for j in range(i, dimensions)
+        ]
+        rows.append([constant, *(inverse @ mean), *upper])
+    return np.array(rows)

@@ -94,13 +94,58 @@ def test_colours_learnt_over_the_clip_hold_where_a_frame_hides_them():
     hidden[over] = COLOURS["background"]  # something is held before the top of the head
     seen = hair & ~over
     alone = LandmarkParser(PARSER)(hidden, FACE)
-    assert np.mean(alone[seen] == CELEBAMASK19.index("hair")) < 0.5
     parser = LandmarkParser(PARSER)
     parser.fit([*frames[:2], frames[3]], [FACE] * 3)
-    assert np.mean(parser(hidden, FACE)[seen] == CELEBAMASK19.index("hair")) > 0.8
+    fitted = np.mean(parser(hidden, FACE)[seen] == CELEBAMASK19.index("hair"))
+    assert fitted > 0.8
+    assert np.mean(alone[seen] == CELEBAMASK19.index("hair")) < fitted - 0.1
     maps = [parser(frame, FACE) for frame in frames]
     assert np.mean([np.mean(a != b) for a, b in zip(maps[:-1], maps[1:], strict=True)]) < 0.01
     assert all(np.mean(found == truth) > 0.9 for found in maps)
+
+
+def test_a_fit_does_not_change_with_the_frames_that_follow():
+    parser = LandmarkParser(PARSER)
+    parser.fit([draw(seed=1)[0]], [FACE])
+    picture, _ = draw(seed=2)
+    first = parser(picture, FACE)
+    parser(draw(seed=3, light=25)[0], FACE + 2)
+    np.testing.assert_array_equal(parser(picture, FACE), first)
+    # Without frames it is as if nothing had been learnt.
+    parser.fit([], [])
+    np.testing.assert_array_equal(parser(picture, FACE), LandmarkParser(PARSER)(picture, FACE))
+
+
+def test_a_shadow_on_one_frame_changes_little_after_a_fit():
+    frames = [draw(seed=seed, light=light)[0] for seed, light in enumerate((0, 5, -5, 2))]
+    parser, alone = LandmarkParser(PARSER), LandmarkParser(PARSER)
+    parser.fit(frames[:3], [FACE] * 3)
+    dark = frames[3].astype(np.float32)
+    dark[:, : SIZE // 2] *= 0.92
+    dark = dark.astype(np.uint8)
+    changed = np.mean(parser(frames[3], FACE) != parser(dark, FACE))
+    assert changed < 0.005
+    assert changed < 0.3 * np.mean(alone(frames[3], FACE) != alone(dark, FACE))
+
+
+def test_maps_have_no_specks():
+    picture, _ = draw(noise=14)
+    found = LandmarkParser(PARSER)(picture, FACE)
+    for name in ("background", "hair", "cloth"):
+        mask = (found == CELEBAMASK19.index(name)).astype(np.uint8)
+        _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        assert stats[1:, cv2.CC_STAT_AREA].min() > 20, name
+
+
+@pytest.mark.parametrize("size", [64, 256, 512])
+def test_every_size_shows_the_same_regions(size):
+    picture, truth = draw()
+    picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_LINEAR)
+    landmarks = (FACE + 0.5) * (size / SIZE) - 0.5
+    found = LandmarkParser(ParserConfig(size=size))(picture, landmarks)
+    assert found.shape == (size, size)
+    smaller = cv2.resize(found, (SIZE, SIZE), interpolation=cv2.INTER_NEAREST)
+    assert np.mean(smaller == truth) > 0.9
 
 
 def test_a_bald_head_has_no_hair():
@@ -181,15 +226,23 @@ def test_overlay_colours_regions_and_leaves_the_background():
     np.testing.assert_array_equal(overlay_labels(picture, truth, palette, 0.0), picture)
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_real_pictures_against_maps_by_hand(media_dir, number):
+# A little under what is reached. The second has curls before a dark wall and a thick beard.
+FLOORS = [
+    {"background": 0.88, "skin": 0.87, "hair": 0.88, "neck": 0.85, "nose": 0.8, "l_eye": 0.74}
+    | {"r_eye": 0.82, "l_brow": 0.6, "r_brow": 0.56, "u_lip": 0.8, "l_lip": 0.85, "l_ear": 0.6},
+    {"background": 0.88, "skin": 0.84, "hair": 0.74, "neck": 0.48, "nose": 0.8, "l_eye": 0.74}
+    | {"r_eye": 0.82, "l_brow": 0.5, "r_brow": 0.54, "u_lip": 0.76, "l_lip": 0.82},
+]
+
+
+@pytest.mark.parametrize(("number", "least"), [(0, 0.93), (1, 0.87)])
+def test_real_pictures_against_maps_by_hand(media_dir, number, least):
     folder = media_dir / "celebamask_hq_sample"
     picture = cv2.imread(str(folder / f"{number}.jpg"))[..., ::-1]
     picture = cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA)
     truth = cv2.imread(str(folder / f"{number}.png"), cv2.IMREAD_UNCHANGED)[::2, ::2]
     (face, *_) = make_detector(DetectorConfig()).detect(picture)
     found = LandmarkParser()(picture, face.landmarks_xy_px)
-    assert np.mean(found == truth) > 0.8
-    least = {"skin": 0.8, "hair": 0.6, "background": 0.8, "nose": 0.7, "l_lip": 0.75, "u_lip": 0.7}
-    for name, floor in {**least, "l_eye": 0.6, "r_eye": 0.6, "neck": 0.4}.items():
+    assert np.mean(found == truth) > least
+    for name, floor in FLOORS[number].items():
         assert iou(truth, found, name) >= floor, name
