@@ -150,9 +150,7 @@ class Training:
         self.discriminator.requires_grad_(False)
         scales = self.judge(self.generator(self.label_map))
         adversarial = sum(-logits[1:].mean() for _, logits in scales) / 2
-        feature = sum(
-            functional.l1_loss(m[1:], m[:1].detach()) for maps, _ in scales for m in maps
-        )
+        feature = sum(functional.l1_loss(m[1:], m[:1].detach()) for maps, _ in scales for m in maps)
         self.generator_adam.zero_grad()
         (adversarial + 10 * feature / 2).backward()
         self.generator_adam.step()
