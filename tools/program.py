@@ -221,10 +221,16 @@ def define_video_job_flags(preset: str) -> None:
     flags.DEFINE_float("holdout", 0.0, "Last part of the style video kept for measuring, as 0.2.")
     flags.DEFINE_integer("max_frames", 1000, "Most frames learnt from; 0 takes all.", lower_bound=0)
     define_face_flags()
+    define_retarget_flag()
     flags.DEFINE_string(
         "work_dir", None, "Where all work is kept (default: <output>_work beside it)."
     )
     flags.DEFINE_bool("overwrite", False, "Replace an output that is there.")
+
+
+def define_retarget_flag() -> None:
+    """Defines the flag that says whether proportions are adapted."""
+    flags.DEFINE_bool("retarget", True, "Bring the face into the learnt person's proportions.")
 
 
 def chosen_video_job() -> dict[str, Any]:
@@ -237,6 +243,7 @@ def chosen_video_job() -> dict[str, Any]:
         "max_frames": FLAGS.max_frames or None,
         "face": chosen_face(),
         "detector": chosen_detector(),
+        "retarget": FLAGS.retarget,
         "work_dir": FLAGS.work_dir,
     }
 

@@ -34,7 +34,7 @@ flags.DEFINE_enum(
     "and copies the source where the whole frame is shown.",
 )
 program.define_face_flags()
-flags.DEFINE_bool("retarget", True, "Bring landmarks into the learnt person's proportions.")
+program.define_retarget_flag()
 flags.DEFINE_enum(
     "deflicker", "motion", ["off", "guarded", "motion"], "How the result is steadied over time."
 )

@@ -23,7 +23,6 @@ from . import program
 FLAGS = flags.FLAGS
 
 program.define_video_job_flags("pix2pix_tiny")
-flags.DEFINE_bool("retarget", True, "Bring landmarks into the learnt person's proportions.")
 
 
 def main() -> dict:
@@ -34,7 +33,7 @@ def main() -> dict:
     from facegan.jobs.video_job import plan_video_job
     from facegan.progress import Progress
 
-    config = jobs.Vid2VidConfig(**program.chosen_video_job(), retarget=FLAGS.retarget)
+    config = jobs.Vid2VidConfig(**program.chosen_video_job())
     if FLAGS.dry_run:
         return plan_video_job(config, overwrite=FLAGS.overwrite)
     return jobs.vid2vid(config, overwrite=FLAGS.overwrite, progress=Progress)

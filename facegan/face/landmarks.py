@@ -21,6 +21,10 @@ import numpy as np
 from facegan.errors import ConfigError, DataError
 
 NUM_LANDMARKS = 68
+# Points that keep their place on the skull when the mouth and the eyes move: upper jaw line, bridge
+# and base of the nose, corners of the eyes.
+SKULL_POINTS = np.array([0, 1, 2, 14, 15, 16, 27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45])
+SKULL_POINTS.flags.writeable = False
 
 _MEDIAPIPE_PAGE = "https://ai.google.dev/edge/mediapipe/solutions/vision/face_landmarker"
 

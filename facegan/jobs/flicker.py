@@ -29,6 +29,7 @@ from facegan.face.conditioning import (
 )
 from facegan.face.landmarks import DetectorConfig, make_detector
 from facegan.face.parsing import ParserConfig
+from facegan.jobs.video_job import common_settings
 from facegan.preparation.face_clips import FaceClip, FaceClipConfig, open_face_clip, read_crops
 from facegan.progress import ProgressFactory, no_progress
 from facegan.video.label_deflicker import LabelDeflicker, LabelDeflickerConfig
@@ -125,7 +126,7 @@ def report_flicker_of_job(
         before,
         config_lib.decode(
             RenderConfig,
-            {"face": config.face, "detector": config_lib.encode(config.detector), **raw},
+            {**common_settings(config), **raw},
         ),
         work_dir=config.work_path / "render",
         overwrite=True,

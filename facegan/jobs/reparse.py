@@ -15,6 +15,7 @@ import numpy as np
 from facegan.datasets.pipeline import count_records, read_records
 from facegan.evaluation.segmentation import ConfusionMatrix
 from facegan.face.conditioning import FIT_FACES, LabelMapConditioner, LabelMapConditioningConfig
+from facegan.face.label_maps import paint_background
 from facegan.face.labels import find_schema
 from facegan.face.landmarks import DetectorConfig, make_detector, resize_landmarks
 from facegan.image import decode_picture, resize
@@ -34,6 +35,7 @@ class Reparser:
     ) -> None:
         self._conditioner = LabelMapConditioner(config, load_engine)
         self._needs_face = config.parser.bundle is None
+        self._background = config.background
         self._detector = make_detector(DetectorConfig()) if self._needs_face else None
         self.unseen = 0
         if self._needs_face:
@@ -66,7 +68,12 @@ class Reparser:
         images, landmarks = [], []
         for record in records.as_numpy_iterator():
             image = decode_picture(record["image"])
-            images.append(resize(image, size, size))
+            if self._background is not None:
+                label_map = decode_picture(record["label_map"])[..., 0].copy()
+                image = paint_background(image, label_map, self._background)
+            # As sharp as the pictures that will be judged: sharpness tells regions apart.
+            side = self._conditioner.config.size
+            images.append(resize(resize(image, side, side), size, size))
             landmarks.append(
                 resize_landmarks(record["landmarks_xy_px"], image.shape[:2], (size, size))
             )

@@ -59,8 +59,9 @@ def spade_video(
 ) -> dict[str, Any]:
     """Learns what the regions of one face look like, and renders another video's regions so.
 
-    As ``vid2vid``, with a map of the face's regions in place of a drawing of its landmarks: the
-    shape of head, hair and clothes comes from the content video, the look from the style video.
+    As ``vid2vid``, with a map of the face's regions in place of a drawing of its landmarks: hair
+    and clothes have their shape from the content video and their look from the style video. With
+    ``retarget`` frames are bent to the learnt person's proportions before they are parsed.
 
     Args:
         config: What is to be made.

@@ -14,16 +14,11 @@ DEFAULT_PRESET = "pix2pix_tiny"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Vid2VidConfig(VideoJobConfig):
-    """What is to be made, beside what every such job has.
-
-    Attributes:
-        retarget: Whether the speaker's landmarks are brought into the seen person's geometry.
-    """
+    """What is to be made."""
 
     KIND: ClassVar[str] = "vid2vid"
 
     preset: str = DEFAULT_PRESET
-    retarget: bool = True
 
 
 def vid2vid(
@@ -55,6 +50,5 @@ def vid2vid(
     start_s = time.monotonic()
     plan_video_job(config, overwrite=overwrite)
     learnt = learn_face(config, progress=progress)
-    settings = {"retarget": {"enabled": config.retarget}}
-    result = render_learnt(config, learnt, settings, overwrite=overwrite, progress=progress)
+    result = render_learnt(config, learnt, {}, overwrite=overwrite, progress=progress)
     return {**result, "seconds": round(time.monotonic() - start_s, 1)}

@@ -43,6 +43,8 @@ class VideoJobConfig:
         max_frames: Most frames of the style video that are learnt from; None takes all.
         face: Which person of each video: "largest", or 0, 1, ... by size.
         detector: What finds the faces.
+        retarget: Whether the face of the content video is brought into the proportions of the one
+            that was learnt.
         work_dir: Where dataset, run and bundle are kept; None takes ``<output>_work`` beside it.
     """
 
@@ -57,6 +59,7 @@ class VideoJobConfig:
     max_frames: int | None = 1000
     face: str | int = "largest"
     detector: DetectorConfig = DetectorConfig()
+    retarget: bool = True
     work_dir: str | None = None
 
     def __post_init__(self) -> None:
@@ -195,7 +198,7 @@ def render_learnt(
         output,
         config_lib.decode(
             RenderConfig,
-            {"face": config.face, "detector": config_lib.encode(config.detector), **settings},
+            {**common_settings(config), **settings},
         ),
         compare=True,
         work_dir=config.work_path / "render",
@@ -212,6 +215,15 @@ def render_learnt(
         "dataset_dir": learnt.dataset_dir,
         "steps": learnt.steps,
         "holdout": learnt.holdout,
+    }
+
+
+def common_settings(config: VideoJobConfig) -> dict[str, Any]:
+    """What every job sets in ``RenderConfig``, as JSON values."""
+    return {
+        "face": config.face,
+        "detector": config_lib.encode(config.detector),
+        "retarget": {"enabled": config.retarget},
     }
 
 

@@ -18,6 +18,7 @@ from facegan.errors import ConfigError
 from facegan.face.align import extract_crop
 from facegan.face.conditioning import FIT_FACES, Conditioner, LabelMapConditioningConfig
 from facegan.face.labels import find_schema
+from facegan.face.landmark_warp import bend_to_landmarks
 from facegan.image import decode_picture, resize
 from facegan.render.compose import Job
 from facegan.render.plan import STYLE_IMAGE, FacePlan
@@ -187,4 +188,10 @@ class ConditionStage:
     def _look(self, index: int, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         size = self._conditioner.crop_size
         crop = extract_crop(frame, self._plan.crop.crop_matrix(index, size), size)
-        return crop, self._plan.crop_landmarks(index, size)
+        landmarks = self._plan.crop_landmarks(index, size)
+        shown = self._plan.face(index) if self._plan.retargets else None
+        if shown is None:
+            return crop, landmarks
+        # A model of one person's regions knows that person's proportions.
+        goal = shown.landmarks_xy_px * np.float32(size / self._plan.size_px)
+        return bend_to_landmarks(crop, landmarks, goal), goal

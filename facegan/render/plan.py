@@ -26,6 +26,7 @@ from facegan.face.align import (
 )
 from facegan.face.analysis import Track
 from facegan.face.conditioning import Conditioner, LoadEngine, decode_conditioning
+from facegan.face.landmarks import SKULL_POINTS
 from facegan.face.parsing import ParserConfig
 from facegan.face.retarget import FaceGeometry, RetargetConfig, Retargeter, fit_geometry
 
@@ -36,9 +37,6 @@ STYLE_IMAGE = "style_image"
 
 # Frames that the geometry of the source is fitted to; more change nothing but cost memory.
 _GEOMETRY_FRAMES = 2000
-# Landmarks that keep their place on the skull when the mouth and the eyes move: upper jaw line,
-# bridge and base of the nose, corners of the eyes.
-_ANCHORS = np.array([0, 1, 2, 14, 15, 16, 27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,6 +93,11 @@ class FacePlan:
         in_frame = np.asarray(self._track.landmarks_xy_px[index], np.float64)
         return transform_points(matrix, in_frame).astype(np.float32)
 
+    @property
+    def retargets(self) -> bool:
+        """Whether shown landmarks differ from those of the crop."""
+        return self._retargeter is not None
+
     def spread_faces(self, count: int) -> np.ndarray:
         """At most ``count`` frames with a face, ascending and spread over the clip."""
         present = np.flatnonzero(self._track.present)
@@ -116,7 +119,7 @@ class FacePlan:
         shown = self._retargeter(in_crop)
         # The retargeted head stands where the target's head stood, so the way back to the frame
         # follows from the two heads and not from the crop.
-        return ShownFace(shown, estimate_similarity(shown[_ANCHORS], in_frame[_ANCHORS]))
+        return ShownFace(shown, estimate_similarity(shown[SKULL_POINTS], in_frame[SKULL_POINTS]))
 
 
 def _sources(present: np.ndarray, missing_face: MissingFace) -> np.ndarray:
@@ -154,9 +157,7 @@ def make_plan(
     path = plan_crops(track.landmarks_xy_px, track.present, frame_hw, crop)
     size = manifest.image_size
     retargeter = None
-    # Only what is drawn from landmarks can be drawn with others; a label map is the source's own.
-    drawn = (manifest.conditioning or {}).get("kind") == conditioning_lib.ConditioningConfig.KIND
-    if retarget.enabled and drawn and manifest.geometry is not None:
+    if retarget.enabled and manifest.geometry is not None:
         target = _read_geometry(manifest.geometry, size)
         source = _source_geometry(track, path, size)
         retargeter = Retargeter(source, target, retarget)
