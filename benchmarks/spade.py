@@ -142,7 +142,7 @@ def prepare(folder: pathlib.Path, size: int, width: int, map_path: str | None) -
 
     from facegan.bundle import TensorSpec
     from facegan.export.saved_model import ServingSpec, export_bundle
-    from facegan.models.spade import fold_spectral_norm
+    from facegan.models.configured import fold_spectral_norm
 
     generator, discriminator = make_nets(size, width)
     label_map = read_map(map_path, size)[None]

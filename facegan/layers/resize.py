@@ -23,6 +23,16 @@ def bilinear_upsample(inputs: Any) -> Any:
     return _linear_upsample(_linear_upsample(inputs, 1), 2)
 
 
+def half_pixel_upsample(inputs: Any) -> Any:
+    """Doubles height and width so that the picture's borders stay where they are.
+
+    This is PyTorch's bilinear mode with ``align_corners=False``: [B, H, W, C] -> [B, 2H, 2W, C].
+    New pixels lie a quarter of an old pixel to either side of it; beyond the border, the outermost
+    pixel goes on.
+    """
+    return _interleave(_interleave(inputs, 1, 0.25, 0.25), 2, 0.25, 0.25)
+
+
 def _linear_upsample(inputs: Any, axis: int) -> Any:
     size = ops.shape(inputs)[axis]
     # Output p lies at p (n - 1) / (2n - 1) of the source: an even one, p = 2i, falls i / (2n - 1)
@@ -33,6 +43,12 @@ def _linear_upsample(inputs: Any, axis: int) -> Any:
     steps = ops.cast(2 * size - 1, "float32")
     short = ops.cast(position / steps, inputs.dtype)
     past = ops.cast((ops.cast(size - 1, "float32") - position) / steps, inputs.dtype)
+    return _interleave(inputs, axis, short, past)
+
+
+def _interleave(inputs: Any, axis: int, short: Any, past: Any) -> Any:
+    """Two new pixels for each, ``short`` of the way to its neighbour before, ``past`` after."""
+    size = ops.shape(inputs)[axis]
     before = ops.concatenate([_edge(inputs, axis, 0), _drop(inputs, axis, last=True)], axis)
     after = ops.concatenate([_drop(inputs, axis, last=False), _edge(inputs, axis, -1)], axis)
     even = inputs + (before - inputs) * short

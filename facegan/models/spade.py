@@ -21,7 +21,7 @@ from facegan.layers.pooling import average_downsample
 from facegan.layers.resize import nearest_upsample
 from facegan.layers.shapes import require_images, require_labels
 from facegan.layers.spectral import SpectralConv2D, make_conv
-from facegan.models.configured import ConfiguredModel
+from facegan.models.configured import ConfiguredModel, fold_spectral_norm
 
 # The slope of every leaky ReLU in these nets; Keras' own default is another.
 LEAKY_SLOPE = 0.2
@@ -370,40 +370,6 @@ class SPADEGenerator(ConfiguredModel):
 
     def _check(self, inputs: Any) -> None:
         require_labels("SPADEGenerator", inputs, "label_map", 2**self.config.doublings)
-
-
-def fold_spectral_norm(generator: SPADEGenerator, dtype: str = "float32") -> SPADEGenerator:
-    """Makes a generator for serving whose kernels are divided by their singular values already.
-
-    Args:
-        generator: A built one. It is left as it is.
-        dtype: Type in which the new one computes and keeps its weights; "bfloat16" saves the
-            conversion of every weight at every call that a mixed policy makes.
-
-    Returns:
-        A generator with ``spectral_norm=False`` and, up to rounding, the same outputs at inference.
-        It is not for training.
-
-    Raises:
-        ConfigError: The generator is not built.
-    """
-    if not generator.built:
-        raise ConfigError("fold_spectral_norm needs a built generator; call build first.")
-    config = dataclasses.replace(generator.config, spectral_norm=False)
-    folded = SPADEGenerator(config, name=generator.name, dtype=dtype)
-    folded.build({name: (None, *shape) for name, shape in generator.input_shapes().items()})
-    values = {_path(variable): variable for variable in generator.variables}
-    for block in generator.blocks:
-        for conv in (block.conv_0, block.conv_1, block.conv_s):
-            if isinstance(conv, SpectralConv2D):
-                values[_path(conv.kernel)] = conv.normalized_kernel()
-    for variable in folded.variables:
-        variable.assign(values[_path(variable)])
-    return folded
-
-
-def _path(variable: keras.Variable) -> str:
-    return variable.path.partition("/")[2]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

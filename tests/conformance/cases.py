@@ -160,8 +160,8 @@ CASES = [
     Case(
         name="vgg19_features",
         make=_made(
-            perceptual.VGG19Features,
-            perceptual.VGG19FeaturesConfig(layers=("conv1_1", "relu2_1"), preprocessing="none"),
+            perceptual.VGGFeatures,
+            perceptual.VGGFeaturesConfig(layers=("conv1_1", "relu2_1"), preprocessing="none"),
         ),
         inputs={"image": (2, 8, 12, 3)},
     ),

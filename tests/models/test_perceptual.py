@@ -5,13 +5,13 @@ import pytest
 from facegan.errors import CheckpointError, ConfigError
 from facegan.models.perceptual import (
     PYRAMID_WEIGHTS,
-    VGG19Features,
-    VGG19FeaturesConfig,
+    VGGFeatures,
+    VGGFeaturesConfig,
     load_vgg19,
     random_stand_in,
 )
 
-SMALL = VGG19FeaturesConfig(layers=("relu1_1", "conv2_2", "relu2_2"))
+SMALL = VGGFeaturesConfig(layers=("relu1_1", "conv2_2", "relu2_2"))
 
 
 def image(size=16):
@@ -27,7 +27,7 @@ def original():
 def test_loaded_weights_give_the_original_networks_features(tmp_path, original):
     path = tmp_path / "vgg19.weights.h5"
     original.save_weights(path)
-    model = load_vgg19(path, VGG19FeaturesConfig(layers=("relu1_1", "relu2_2", "relu3_1")))
+    model = load_vgg19(path, VGGFeaturesConfig(layers=("relu1_1", "relu2_2", "relu3_1")))
     names = ["block1_conv1", "block2_conv2", "block3_conv1"]
     inner = keras.Model(original.input, [original.get_layer(name).output for name in names])
     pixels = (image() + 1) * 127.5
@@ -46,13 +46,13 @@ def test_conv_maps_are_taken_before_the_activation():
 
 
 def test_only_the_layers_needed_are_made():
-    assert len(VGG19Features(SMALL).convs) == 4
-    assert len(VGG19Features(VGG19FeaturesConfig()).convs) == 13
-    assert len(PYRAMID_WEIGHTS) == len(VGG19FeaturesConfig().layers)
+    assert len(VGGFeatures(SMALL).convs) == 4
+    assert len(VGGFeatures(VGGFeaturesConfig()).convs) == 13
+    assert len(PYRAMID_WEIGHTS) == len(VGGFeaturesConfig().layers)
 
 
 def test_the_stand_in_follows_from_its_seed_and_keeps_the_scale():
-    config = VGG19FeaturesConfig(layers=("relu1_1", "relu3_1"), preprocessing="none")
+    config = VGGFeaturesConfig(layers=("relu1_1", "relu3_1"), preprocessing="none")
     first, deep = random_stand_in(1, config)({"image": image(32)})
     again, _ = random_stand_in(1, config)({"image": image(32)})
     other, _ = random_stand_in(2, config)({"image": image(32)})
@@ -62,7 +62,7 @@ def test_the_stand_in_follows_from_its_seed_and_keeps_the_scale():
 
 
 def test_torchvision_preprocessing_standardises():
-    model = VGG19Features(VGG19FeaturesConfig(layers=("conv1_1",), preprocessing="torchvision"))
+    model = VGGFeatures(VGGFeaturesConfig(layers=("conv1_1",), preprocessing="torchvision"))
     out = np.asarray(model._preprocess(np.zeros((1, 1, 1, 3), np.float32)))
     expected = (0.5 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     np.testing.assert_allclose(out[0, 0, 0], expected, rtol=1e-5)
@@ -82,6 +82,6 @@ def test_bad_files_and_names_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="HDF5 file without the top"):
         load_vgg19(path)
     with pytest.raises(ConfigError, match="Did you mean 'relu1_1'"):
-        VGG19FeaturesConfig(layers=("relu_1_1",))
+        VGGFeaturesConfig(layers=("relu_1_1",))
     with pytest.raises(ConfigError, match="layers"):
-        VGG19FeaturesConfig(layers=())
+        VGGFeaturesConfig(layers=())

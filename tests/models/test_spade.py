@@ -6,6 +6,7 @@ import tensorflow as tf
 from facegan.errors import ConfigError
 from facegan.layers.fast_paths import allow_fast_paths
 from facegan.layers.label_windows import find_windows, one_hot_labels
+from facegan.models.configured import fold_spectral_norm
 from facegan.models.spade import (
     SPADE,
     SpadeConfig,
@@ -14,7 +15,6 @@ from facegan.models.spade import (
     SPADEGenerator,
     StyleEncoder,
     StyleEncoderConfig,
-    fold_spectral_norm,
 )
 from tests.conformance.harness import randomize
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from facegan.layers.fast_paths import allow_fast_paths
+from facegan.models.configured import fold_spectral_norm
 from facegan.models.spade import (
     SpadeConfig,
     SPADEDiscriminator,
@@ -19,7 +20,6 @@ from facegan.models.spade import (
     SPADEGenerator,
     StyleEncoder,
     StyleEncoderConfig,
-    fold_spectral_norm,
 )
 from tests.parity.fill import fill
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from facegan.training.perceptual_term import PerceptualTerm
+from facegan.training.perceptual_term import pyramid_term
 
 
 def test_it_tells_images_apart_once_it_is_prepared(caplog):
-    term = PerceptualTerm("random")
+    term = pyramid_term("random")
     rng = np.random.default_rng(0)
     image, other = (rng.uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32) for _ in range(2))
     with pytest.raises(RuntimeError, match="prepared"):

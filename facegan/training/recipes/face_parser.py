@@ -87,6 +87,7 @@ class Recipe:
     stem = "face_parser"
     phases: tuple[Phase, ...] = (Phase(name="parser", updates={"P": ("parser",)}),)
     statistics: Mapping[str, Any] = {}
+    tables: Mapping[str, Any] = {}
 
     def __init__(self, config: FaceParserConfig):
         self.config = config

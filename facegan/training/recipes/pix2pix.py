@@ -30,7 +30,7 @@ from facegan.models.pix2pix import (
 )
 from facegan.training.ema import EmaConfig
 from facegan.training.optimizers import AdamConfig
-from facegan.training.perceptual_term import PerceptualTerm
+from facegan.training.perceptual_term import pyramid_term
 from facegan.training.recipe import Batch, Nets, Phase, PhaseResult, Serving, require_weights
 
 
@@ -75,6 +75,7 @@ class Recipe:
 
     stem = "pix2pix"
     statistics: Mapping[str, Any] = {}
+    tables: Mapping[str, Any] = {}
 
     def __init__(self, config: Pix2PixConfig):
         self.config = config
@@ -94,9 +95,7 @@ class Recipe:
         self.ema = config.ema
         self.ema_nets = ("generator",) if config.ema else ()
         self._losses = ADVERSARIAL[config.adversarial]
-        self._perceptual = (
-            PerceptualTerm(config.perceptual_net) if config.perceptual_weight else None
-        )
+        self._perceptual = pyramid_term(config.perceptual_net) if config.perceptual_weight else None
 
     def build_nets(self, precision: str) -> dict[str, keras.Model]:
         """Makes and builds the generator and the discriminator."""

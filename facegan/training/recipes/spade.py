@@ -24,6 +24,7 @@ from facegan.losses.adversarial import ADVERSARIAL
 from facegan.losses.features import feature_matching_loss
 from facegan.losses.reconstruction import l1_loss
 from facegan.losses.regularizers import kl_loss
+from facegan.models.configured import fold_spectral_norm
 from facegan.models.spade import (
     SpadeConfig,
     SPADEDiscriminator,
@@ -31,12 +32,11 @@ from facegan.models.spade import (
     SPADEGenerator,
     StyleEncoder,
     StyleEncoderConfig,
-    fold_spectral_norm,
     fold_styled,
 )
 from facegan.training.ema import EmaConfig
 from facegan.training.optimizers import AdamConfig
-from facegan.training.perceptual_term import PerceptualTerm
+from facegan.training.perceptual_term import pyramid_term
 from facegan.training.recipe import Batch, Nets, Phase, PhaseResult, Serving, require_weights
 
 # The paper's two time scales (Heusel et al. 2017): base 2e-4, halved for G and doubled for D.
@@ -104,6 +104,7 @@ class Recipe:
 
     stem = "spade"
     statistics: Mapping[str, Any] = {}
+    tables: Mapping[str, Any] = {}
 
     def __init__(self, config: SpadeRecipeConfig):
         self.config = config
@@ -124,9 +125,7 @@ class Recipe:
         self.ema_nets = makers if config.ema else ()
         self._losses = ADVERSARIAL[config.adversarial]
         self._colours = colour_table(find_schema(config.schema))
-        self._perceptual = (
-            PerceptualTerm(config.perceptual_net) if config.perceptual_weight else None
-        )
+        self._perceptual = pyramid_term(config.perceptual_net) if config.perceptual_weight else None
 
     def build_nets(self, precision: str) -> dict[str, keras.Model]:
         """Makes and builds the generator, the discriminator and, with a style, the encoder."""
