@@ -135,15 +135,15 @@ def paint_labels(landmarks_xy_px: Any, size: int) -> Any:
 
 def make_maker(kind: str, flags: argparse.Namespace) -> Any:
     from facegan.datasets.examples import LandmarkExample
-    from facegan.datasets.few_shot_examples import FewShotConfig, FewShotExample
+    from facegan.datasets.few_shot_examples import FewShotExample
     from facegan.datasets.label_examples import LabelMapExample
-    from facegan.face.conditioning import ConditioningConfig
+    from facegan.face.conditioning import ConditioningConfig, FewShotConditioningConfig
 
     if kind == "landmarks":
         return LandmarkExample(ConditioningConfig(size=flags.size))
     if kind == "labels":
         return LabelMapExample(flags.size)
-    return FewShotExample(FewShotConfig(size=flags.size, shots=flags.shots))
+    return FewShotExample(FewShotConditioningConfig(size=flags.size, shots=flags.shots))
 
 
 def work(kind: str, dataset_dir: str, flags: argparse.Namespace) -> dict[str, Any]:

@@ -54,6 +54,14 @@ class TensorSpec:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class MethodSpec:
+    """A signature beside the main ones, such as ``embed``: its inputs and outputs, float32."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FileDigest:
     """Size and SHA-256 of one file of a bundle."""
 
@@ -81,6 +89,7 @@ class Manifest:
             that others lack. ``model.onnx`` is for all.
         labels: Document of the label schema (``facegan.face.labels``) that tells what the ids of
             label maps among inputs or outputs mean.
+        methods: Further signatures by name.
         training: What is worth knowing about the training, free form.
         files: Size and SHA-256 of each file, by path relative to the bundle.
     """
@@ -99,6 +108,7 @@ class Manifest:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     runtime: Literal["any", "tensorflow"] = "any"
     labels: dict[str, Any] | None = None
+    methods: dict[str, MethodSpec] = dataclasses.field(default_factory=dict)
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     files: dict[str, FileDigest] = dataclasses.field(default_factory=dict)
 

@@ -1,38 +1,15 @@
 """Videos as few-shot examples: some frames to learn a face from, and one more to make."""
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from facegan.config import require_power_of_two
 from facegan.datasets.transforms import Augmentation, move_pair
-from facegan.errors import ConfigError, DataError
-from facegan.face.raster import DrawingConfig, draw_landmarks
+from facegan.errors import DataError
+from facegan.face.conditioning import FewShotConditioningConfig
+from facegan.face.raster import draw_landmarks
 from facegan.image import decode_picture
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class FewShotConfig:
-    """What a few-shot example is.
-
-    Attributes:
-        size: Height and width of the frames.
-        shots: Frames that the model learns a face from.
-        drawing: How landmarks are drawn.
-    """
-
-    KIND: ClassVar[str] = "few_shot"
-
-    size: int = 256
-    shots: int = 8
-    drawing: DrawingConfig = dataclasses.field(default_factory=DrawingConfig)
-
-    def __post_init__(self) -> None:
-        require_power_of_two("size", self.size, 16)
-        if self.shots < 1:
-            raise ConfigError(f"shots must be at least 1, got {self.shots}.")
 
 
 class FewShotExample:
@@ -45,12 +22,13 @@ class FewShotExample:
     of an example are moved alike, so that what is learnt from some holds for the other.
     """
 
-    fields = ("images", "landmarks_xy_px", "video_index")
+    fields: tuple[str, ...] = ("images", "landmarks_xy_px", "video_index")
+    outputs: Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
 
-    def __init__(self, config: FewShotConfig):
+    def __init__(self, config: FewShotConditioningConfig):
         self.config = config
         one = (config.size, config.size, 3)
-        self.outputs: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+        self.outputs = {
             "images": ((config.shots, *one), np.uint8),
             "conditions": ((config.shots, *one), np.uint8),
             "target": (one, np.uint8),

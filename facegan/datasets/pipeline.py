@@ -230,6 +230,15 @@ def make_pipeline(
     return stream.map(_to_float).prefetch(config.prefetch_batches)
 
 
+def batch_spec(make_example: ExampleMaker, batch_size: int) -> dict[str, tf.TensorSpec]:
+    """What the batches of ``make_pipeline`` look like, without a dataset."""
+    spec = {}
+    for name, (shape, dtype) in make_example.outputs.items():
+        shape = (batch_size, *shape)
+        spec[name] = tf.TensorSpec(shape, tf.float32 if _is_picture(shape, dtype) else dtype)
+    return spec
+
+
 def iterate_batches(
     batches: Iterable[_Batch], dataset_dir: str | os.PathLike[str]
 ) -> Iterator[_Batch]:
@@ -413,7 +422,11 @@ def _to_float(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Pictures [..., H, W, 3] to [-1, 1]; all else, label maps [B, H, W] included, as it is."""
     return {
         name: to_float_tensor(value)
-        if value.dtype == tf.uint8 and value.shape.rank >= 4 and value.shape[-1] == 3
+        if _is_picture(value.shape, value.dtype.as_numpy_dtype)
         else value
         for name, value in batch.items()
     }
+
+
+def _is_picture(shape: Any, dtype: Any) -> bool:
+    return dtype == np.uint8 and len(shape) >= 4 and shape[-1] == 3

@@ -3,14 +3,17 @@
 The SavedModel has two signatures with the same tensor names: ``serving_default`` takes and returns
 float32 pictures in [-1, 1], ``uint8`` takes and returns uint8 ones and converts inside the graph.
 Batch size is free in both. A model with fast paths has a third, ``portable``: as
-``serving_default``, without operations that runtimes other than TensorFlow lack. TensorFlow Serving
-polls the folder above, so a bundle is built beside its final place and renamed when it is whole.
+``serving_default``, without operations that runtimes other than TensorFlow lack. A model with
+methods has each as a signature, in float32, and the main one as ``generate``, too. TensorFlow
+Serving polls the folder above, so a bundle is built beside its final place and renamed when it is
+whole.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import shutil
@@ -23,9 +26,9 @@ import tensorflow as tf
 
 from facegan import __version__
 from facegan import image as image_lib
-from facegan.bundle import Manifest, TensorSpec, write_manifest
+from facegan.bundle import Manifest, MethodSpec, TensorSpec, write_manifest
 from facegan.errors import BundleError, ConfigError
-from facegan.export.verify import verify_bundle
+from facegan.export.verify import verify_bundle, verify_methods
 from facegan.face.labels import LabelSchema, encode_schema
 from facegan.layers.fast_paths import allow_fast_paths
 
@@ -33,6 +36,8 @@ Tensors = dict[str, tf.Tensor]
 
 # The signature that every runtime can read, where ``serving_default`` is for TensorFlow alone.
 PORTABLE = "portable"
+# Another name of ``serving_default`` beside signatures of methods.
+GENERATE = "generate"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,12 +52,14 @@ class ServingSpec:
         outputs: The tensors that are served.
         fast_paths: Whether TensorFlow alone will run the graph, so that layers may take their fast
             paths.
+        methods: Further methods of the model that are served under their names.
     """
 
     model: keras.Model | Callable[[Tensors], Any]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     fast_paths: bool = False
+    methods: Mapping[str, MethodSpec] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.inputs or not self.outputs:
@@ -78,6 +85,19 @@ class ServingSpec:
                 f"The model returns {sorted(result)}, but {missing} should be exported."
             )
         return {spec.name: tf.cast(result[spec.name], spec.dtype) for spec in self.outputs}
+
+    def call_method(self, name: str, inputs: Mapping[str, tf.Tensor]) -> Tensors:
+        """Runs one of the methods; it returns its only output, or a dict of several."""
+        result = getattr(self.model, name)(dict(inputs))
+        outputs = self.methods[name].outputs
+        if not isinstance(result, Mapping):
+            result = {outputs[0].name: result}
+        return {spec.name: tf.cast(result[spec.name], spec.dtype) for spec in outputs}
+
+    def method_reference(self, name: str, inputs: Mapping[str, np.ndarray]) -> Any:
+        """What a method itself makes of NumPy inputs."""
+        outputs = self.call_method(name, {k: tf.constant(v) for k, v in inputs.items()})
+        return {name: value.numpy() for name, value in outputs.items()}
 
     def reference(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the model itself makes of NumPy inputs; the yardstick of ``verify_bundle``."""
@@ -106,13 +126,22 @@ class _Servable(tf.Module):
         self.portable_function = tf.function(
             self._spec.call, input_signature=[_signature(spec.inputs, as_uint8=False)]
         )
+        self.method_functions = {
+            name: tf.function(
+                functools.partial(self._spec.call_method, name),
+                input_signature=[_signature(method.inputs, as_uint8=False)],
+            )
+            for name, method in spec.methods.items()
+        }
 
     @property
     def signatures(self) -> dict[str, Any]:
         signatures = {"serving_default": self.float_function, "uint8": self.uint8_function}
         if self._spec.fast_paths:
             signatures[PORTABLE] = self.portable_function
-        return signatures
+        if self.method_functions:
+            signatures[GENERATE] = self.float_function
+        return {**signatures, **self.method_functions}
 
     def _call_float(self, inputs: Tensors) -> Tensors:
         with allow_fast_paths(self._spec.fast_paths):
@@ -202,10 +231,12 @@ def export_bundle(
             precision=precision,
             runtime="tensorflow" if spec.fast_paths else "any",
             labels=None if labels is None else encode_schema(labels),
+            methods=dict(spec.methods),
             training=dict(training_info or {}),
         )
         write_manifest(folder, manifest)
         report = verify_bundle(folder, spec.reference, tolerance=tolerance)
+        verify_methods(folder, spec.method_reference)
         training = {**manifest.training, "export_max_difference": report.max_difference}
         return write_manifest(folder, dataclasses.replace(manifest, training=training))
 

@@ -113,6 +113,36 @@ def verify_bundle(
     return VerifyReport(max_difference=worst, max_code_difference=worst_code, num_examples=count)
 
 
+def verify_methods(
+    bundle_dir: str | os.PathLike[str],
+    reference: Callable[[str, Mapping[str, np.ndarray]], Arrays],
+) -> None:
+    """Runs each method of a bundle and compares it with a reference, relative to its outputs' size.
+
+    Args:
+        bundle_dir: The bundle.
+        reference: Computes what a method, by name, makes of float inputs.
+
+    Raises:
+        BundleError: A method cannot be run or gives something else.
+    """
+    manifest = read_manifest(bundle_dir)
+    if not manifest.methods:
+        return
+    bundle = LoadedBundle(bundle_dir)
+    for name, method in manifest.methods.items():
+        inputs = sample_inputs(method.inputs, 2, free_size=3)
+        expected, got = reference(name, inputs), bundle.run(name, inputs)
+        for output, value in expected.items():
+            size = max(1.0, float(np.abs(value).max(initial=0.0)))
+            worst = float(np.abs(value - got[output]).max(initial=0.0)) / size
+            if not worst <= _TOLERANCE["float32"]:
+                raise BundleError(
+                    f"The signature {name!r} of {bundle_dir} differs from the model by {worst:.3g} "
+                    f"of its output's size; at most {_TOLERANCE['float32']:.3g} is accepted."
+                )
+
+
 def max_difference(
     expected: Mapping[str, np.ndarray],
     got: Mapping[str, np.ndarray],

@@ -7,7 +7,7 @@ not know its kind or version refuses it.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, get_args
 
 import numpy as np
 
@@ -97,13 +97,38 @@ class PictureConditioningConfig:
         find_schema(self.schema)
 
 
-AnyConditioning = ConditioningConfig | LabelMapConditioningConfig | PictureConditioningConfig
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FewShotConditioningConfig:
+    """A drawing of the landmarks, and a few pictures that say whom to paint.
+
+    Attributes:
+        size: Height and width of drawings and pictures, a power of two.
+        shots: Pictures of a person in an example to learn from.
+        drawing: How the landmarks are drawn.
+    """
+
+    KIND: ClassVar[str] = "few_shot"
+    VERSION: ClassVar[int] = 1
+
+    size: int = 256
+    shots: int = 8
+    drawing: DrawingConfig = dataclasses.field(default_factory=DrawingConfig)
+
+    def __post_init__(self) -> None:
+        require_power_of_two("size", self.size, 16)
+        if self.shots < 1:
+            raise ConfigError(f"shots must be at least 1, got {self.shots}.")
+
+
+AnyConditioning = (
+    ConditioningConfig
+    | LabelMapConditioningConfig
+    | PictureConditioningConfig
+    | FewShotConditioningConfig
+)
 
 # Every kind that this version can make, by the name that documents carry.
-KINDS: dict[str, type[AnyConditioning]] = {
-    cls.KIND: cls
-    for cls in (ConditioningConfig, LabelMapConditioningConfig, PictureConditioningConfig)
-}
+KINDS: dict[str, type[AnyConditioning]] = {cls.KIND: cls for cls in get_args(AnyConditioning)}
 
 
 def encode_conditioning(config: AnyConditioning) -> dict[str, Any]:
@@ -183,7 +208,7 @@ class LandmarkConditioner:
     inputs: tuple[str, ...] = ("condition",)
     needs_image = False
 
-    def __init__(self, config: ConditioningConfig) -> None:
+    def __init__(self, config: ConditioningConfig | FewShotConditioningConfig) -> None:
         self.config = config
         self.crop_size = config.size
 
@@ -260,7 +285,7 @@ def make_conditioner(config: AnyConditioning, load_engine: LoadEngine | None = N
     Raises:
         ConfigError: The model is not shown faces in a way that can be rendered.
     """
-    if isinstance(config, ConditioningConfig):
+    if isinstance(config, ConditioningConfig | FewShotConditioningConfig):
         return LandmarkConditioner(config)
     if isinstance(config, LabelMapConditioningConfig):
         return LabelMapConditioner(config, load_engine)

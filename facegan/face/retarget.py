@@ -65,6 +65,8 @@ _PRIOR_VARIANCE = np.square([0.03, 0.03, 0.015, 0.015, 0.03, 0.03, 0.03, 0.03])
 # is about what augmentation while training covers.
 _FEATURE_ROOM = np.array([0.04, 0.04, 0.01, 0.01, 0.04, 0.04, 0.03, 0.03])
 _POSE_ROOM = np.array([0.02, 0.02, 0.04, 0.04])
+# A face of which no more frames were seen may move as the source does.
+_FEW_FRAMES = 32
 _MAX_COMPONENTS = 16
 _MAX_FIT_FRAMES = 4000
 # Per part of the face: its landmarks, and the pairs whose distances say how large the part is.
@@ -373,6 +375,9 @@ class Retargeter:
             self._target_neutral = neutral_source
             self._target_directions = self._source_directions
         self._rest_scale = self._scales_of_parts(neutral_source, self._target_neutral)
+        self._is_known = target.num_frames > _FEW_FRAMES
+        if not self._is_known:
+            target = self._with_movements(source, target)
         self._plan_features(source, target)
         self._plan_pose(source, target)
         self._plan_clamp(target)
@@ -398,6 +403,31 @@ class Retargeter:
         out += (wanted - got)[_CLOSED_FEATURES] @ self._target_directions[_CLOSED_FEATURES]
         placed = self._place(_part_lips(out.reshape(NUM_POINTS, 2)), self._map_pose(pose))
         return (placed * self._target_size).astype(np.float32)
+
+    def _with_movements(self, source: FaceGeometry, target: FaceGeometry) -> FaceGeometry:
+        """A target that was hardly seen, with room for all that the source does."""
+        own, goal = np.array(source.feature_ranges), np.array(target.feature_ranges)
+        around = self._feature_scales(own, goal)[:, None] * (own - own[:, 1:2]) + goal[:, 1:2]
+        features = np.stack(
+            [
+                np.minimum(goal[:, 0], around[:, 0]),
+                goal[:, 1],
+                np.maximum(goal[:, 2], around[:, 2]),
+            ],
+            axis=1,
+        )
+        own_pose, pose = np.array(source.pose_ranges), np.array(target.pose_ranges)
+        grown = np.array([1.0, 1.0, 0.0, 0.0]) * (pose[2, 1] - own_pose[2, 1])
+        moved = np.exp(grown)[:, None] * (own_pose - own_pose[:, 1:2]) + pose[:, 1:2]
+        poses = np.stack(
+            [np.minimum(pose[:, 0], moved[:, 0]), pose[:, 1], np.maximum(pose[:, 2], moved[:, 2])],
+            axis=1,
+        )
+        return dataclasses.replace(
+            target,
+            feature_ranges=tuple(_floats(r) for r in features),  # type: ignore[misc]
+            pose_ranges=tuple(_floats(r) for r in poses),  # type: ignore[misc]
+        )
 
     def _plan_features(self, source: FaceGeometry, target: FaceGeometry) -> None:
         """Gains above and below neutral, from equal movement to equal share of the range."""
@@ -461,7 +491,8 @@ class Retargeter:
 
     def _plan_clamp(self, target: FaceGeometry) -> None:
         sigma = self.config.clamp_sigma
-        self._clamps = sigma is not None and self.config.proportions
+        # Few frames do not show what a face can do.
+        self._clamps = sigma is not None and self.config.proportions and self._is_known
         self._mean = np.array(target.mean)
         self._components = np.array(target.components).reshape(-1, 2 * NUM_POINTS)
         self._bounds = np.array(target.component_ranges).reshape(-1, 2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import dataclasses
 import importlib
 import importlib.metadata
 import importlib.util
@@ -121,22 +120,22 @@ def describe_preset(
     Raises:
         ConfigError: The preset or a setting is wrong.
     """
-    from facegan.jobs.run import load_config, make_recipe
+    from facegan.datasets.pipeline import batch_spec
+    from facegan.jobs.run import load_config, make_example_maker, make_recipe, with_everywhere
     from facegan.training.memory import step_memory
     from facegan.training.trainer import count_parameters, settle
 
     config = load_config(preset, config_path, overrides)
-    if hasattr(config.recipe, "perceptual_net"):
-        # As large as the real one, and nothing is downloaded.
-        stand_in = dataclasses.replace(config.recipe, perceptual_net="random")
-        config = dataclasses.replace(config, recipe=stand_in)
+    # As large as the real ones, and nothing is downloaded.
+    config = with_everywhere(config, {"perceptual_net": "random", "face_net": "random"})
     train = settle(config.train)
     recipe = make_recipe(config)
     nets = recipe.build_nets(train.precision)
     with _no_warnings():
         recipe.prepare(train.precision)
     batch_size = max(config.data.batch_size // (train.replicas or 1), 1)
-    memory = step_memory(recipe, nets, batch_size)
+    batch = batch_spec(make_example_maker(config.conditioning), batch_size)
+    memory = step_memory(recipe, nets, batch)
     return {
         "preset": preset or str(config_path),
         "parameters": count_parameters(nets),

@@ -39,6 +39,7 @@ def export_run(
         CheckpointError: The run has no usable checkpoint.
         BundleError: The bundle exists, cannot be written, or differs from the model.
     """
+    from facegan.bundle import MethodSpec
     from facegan.export.onnx import write_onnx
     from facegan.export.saved_model import ServingSpec, export_bundle
 
@@ -55,6 +56,10 @@ def export_run(
             inputs=serving.inputs,
             outputs=serving.outputs,
             fast_paths=serving.fast_paths,
+            methods={
+                name: MethodSpec(inputs=method.inputs, outputs=method.outputs)
+                for name, method in serving.methods.items()
+            },
         ),
         model_name=config.kind,
         image_size=config.conditioning.size,
@@ -92,15 +97,32 @@ def plan_export(run_dir: str | os.PathLike[str], step: int | None = None) -> dic
     }
 
 
-def _served_net(session: Any, serving: Any, precision: str) -> Any:
-    """The net that is served, with the averaged weights where there are some."""
-    # Made anew: training may have computed in another type than serving will.
-    made = session.recipe.build_nets("float32" if serving.simplify else precision)
-    names = (serving.net, *serving.with_nets)
+def load_nets(run_dir: str | os.PathLike[str], step: int | None = None) -> dict[str, Any]:
+    """The nets of a run in float32, with the averaged weights where there are some.
+
+    Raises:
+        CheckpointError: The run has no usable checkpoint.
+    """
+    plan = plan_export(run_dir, step)
+    run_dir = pathlib.Path(run_dir)
+    session = _restore(run_dir, read_run(run_dir), plan["step"])
+    return _averaged(session, tuple(session.state.nets), "float32")
+
+
+def _averaged(session: Any, names: tuple[str, ...], precision: str) -> dict[str, Any]:
+    # Made anew: training may have computed in another type.
+    made = session.recipe.build_nets(precision)
     for name in names:
         source = session.state.ema_nets.get(name) or session.state.nets[name]
         for target, value in zip(made[name].variables, source.variables, strict=True):
             target.assign(value)
+    return {name: made[name] for name in names}
+
+
+def _served_net(session: Any, serving: Any, precision: str) -> Any:
+    """The net that is served, with the averaged weights where there are some."""
+    names = (serving.net, *serving.with_nets)
+    made = _averaged(session, names, "float32" if serving.simplify else precision)
     if serving.simplify is None:
         return made[serving.net]
     return serving.simplify(*(made[name] for name in names), dtype=precision)

@@ -17,11 +17,12 @@ import os
 import pathlib
 import pkgutil
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from facegan import config as config_lib
 from facegan.datasets.examples import ExampleMaker, LandmarkExample
+from facegan.datasets.few_shot_examples import FewShotExample
 from facegan.datasets.label_examples import LabelMapExample
 from facegan.datasets.pipeline import (
     PipelineConfig,
@@ -30,10 +31,12 @@ from facegan.datasets.pipeline import (
     make_pipeline,
     read_records,
 )
+from facegan.datasets.storage import read_report
 from facegan.errors import CheckpointError, ConfigError, DataError
 from facegan.face.conditioning import (
     AnyConditioning,
     ConditioningConfig,
+    FewShotConditioningConfig,
     LabelMapConditioningConfig,
     decode_conditioning,
     encode_conditioning,
@@ -151,18 +154,24 @@ def override(config: RunConfig, assignments: Sequence[str]) -> RunConfig:
 
 def with_size(config: RunConfig, size: int) -> RunConfig:
     """A copy of a run's config for pictures of another size: every ``size`` in it agrees."""
+    conditioning = dataclasses.replace(config.conditioning, size=size)
+    config = dataclasses.replace(config, conditioning=conditioning)
+    return with_everywhere(config, {"image_size": size})
+
+
+def with_everywhere(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """A copy of a run's config whose recipe has values wherever in it the names stand."""
     document = encode_run(config)
-    document["conditioning"]["size"] = size
-    _set_everywhere(document["recipe"], "image_size", size)
+    _set_everywhere(document["recipe"], values)
     return decode_run(document)
 
 
-def _set_everywhere(node: dict[str, Any], name: str, value: Any) -> None:
+def _set_everywhere(node: dict[str, Any], values: Mapping[str, Any]) -> None:
     for key, item in node.items():
-        if key == name:
-            node[key] = value
+        if key in values:
+            node[key] = values[key]
         elif isinstance(item, dict):
-            _set_everywhere(item, name, value)
+            _set_everywhere(item, values)
 
 
 def make_recipe(config: RunConfig) -> Any:
@@ -228,34 +237,90 @@ def train_run(
         FaceganError: See ``Trainer.fit``; or the folder, config or dataset does not fit.
     """
     # First of all: with several workers, TensorFlow wants its cluster before any other work.
-    from facegan.training import devices, trainer
+    from facegan.training import devices
     from facegan.training.checkpoint import load_weights
 
     strategy = devices.make_strategy(config.train.replicas if config else None)
+    dataset_dir = find_dataset(data_dir)
+    if config is not None:
+        config = _fit_to_dataset(config, dataset_dir)
+    if init_from is not None:
+        kind, wanted = read_run(init_from).kind, (config or read_run(run_dir)).kind
+        if kind != wanted:
+            raise CheckpointError(
+                f"{init_from} is a {kind!r} run and cannot start a {wanted!r} run."
+            )
+    try:
+        held_out = read_records(dataset_dir, "test")
+    except DataError:
+        held_out = read_records(dataset_dir, "train")
+
+    def begin(session: Any) -> None:
+        if init_from is not None:
+            load_weights(pathlib.Path(init_from) / "checkpoints", session.state)
+
+    return train_records(
+        config,
+        read_records(dataset_dir, "train"),
+        held_out,
+        strategy=strategy,
+        source=dataset_dir,
+        geometry=read_geometry(dataset_dir),
+        run_dir=run_dir,
+        resume=resume,
+        overwrite=overwrite,
+        begin=begin,
+        progress=progress,
+    )
+
+
+def train_records(
+    config: RunConfig | None,
+    records: Any,
+    held_out: Any,
+    *,
+    strategy: Any,
+    source: str | os.PathLike[str],
+    geometry: dict[str, Any] | None,
+    run_dir: str | os.PathLike[str],
+    resume: bool = False,
+    overwrite: bool = False,
+    begin: Callable[[Any], None],
+    progress: ProgressFactory = no_progress,
+) -> dict[str, Any]:
+    """Trains on records that are at hand; see ``train_run``.
+
+    Args:
+        config: As ``train_run`` has it.
+        records: A ``tf.data.Dataset`` of records, as ``read_records`` gives it.
+        held_out: Likewise, for the previews.
+        strategy: The distribution strategy.
+        source: Where the records are, for messages.
+        geometry: Of the face that is learnt (``face.retarget``), None for many faces.
+        run_dir: The run folder.
+        resume: Go on from its newest checkpoint.
+        overwrite: Empty it.
+        begin: Called with the ``Trainer`` of a run that starts at step 0, to set first weights.
+        progress: Shows the progress.
+    """
+    from facegan.training import devices, trainer
+
     chief = devices.worker_index() == 0
     run_dir = pathlib.Path(run_dir)
     config = _open_run_dir(run_dir, config, resume, overwrite, write=chief)
-    if init_from is not None and (kind := read_run(init_from).kind) != config.kind:
-        raise CheckpointError(
-            f"{init_from} is a {kind!r} run and cannot start a {config.kind!r} run."
-        )
-    dataset_dir = find_dataset(data_dir)
-    records = read_records(dataset_dir, "train")
     examples = count_records(records)
     if chief:
-        write_conditioning(run_dir, config.conditioning, read_geometry(dataset_dir))
+        write_conditioning(run_dir, config.conditioning, geometry)
     make_example = make_example_maker(config.conditioning)
-    steps_per_epoch = max(examples // config.data.batch_size, 1)
     session = trainer.Trainer(
         make_recipe(config),
         config.train,
         strategy=strategy,
         run_dir=run_dir,
-        steps_per_epoch=steps_per_epoch,
+        steps_per_epoch=max(examples // config.data.batch_size, 1),
     )
-    resumed = session.restore() if resume else False
-    if init_from is not None and not resumed:
-        load_weights(pathlib.Path(init_from) / "checkpoints", session.state)
+    if not (resume and session.restore()):
+        begin(session)
     terms: Mapping[str, float] = {}
     if session.step < config.train.steps:
         batches = make_pipeline(
@@ -267,10 +332,10 @@ def train_run(
             shard_index=devices.worker_index(),
             num_shards=devices.worker_count(),
         )
-        preview = _preview_batch(dataset_dir, make_example, config.data)
+        preview = _preview_batch(held_out, make_example, config.data)
         with progress("Train") as callback:
             terms = session.fit(
-                iterate_batches(batches, dataset_dir), preview_batch=preview, progress=callback
+                iterate_batches(batches, source), preview_batch=preview, progress=callback
             )
     return {
         "run_dir": str(run_dir),
@@ -281,10 +346,40 @@ def train_run(
     }
 
 
+def _fit_to_dataset(config: RunConfig, dataset_dir: pathlib.Path) -> RunConfig:
+    """Fills in what a config leaves to the dataset."""
+    if getattr(config.recipe, "num_videos", 0) is not None:
+        return config
+    recipe = dataclasses.replace(config.recipe, num_videos=count_videos(dataset_dir))
+    return dataclasses.replace(config, recipe=recipe)
+
+
+def count_videos(dataset_dir: str | os.PathLike[str]) -> int:
+    """How many videos the training split of a dataset of videos tells apart.
+
+    Raises:
+        DataError: Its records are no videos.
+    """
+    try:
+        return int(read_report(dataset_dir)["videos"]["train"])
+    except (ConfigError, KeyError, TypeError):  # a dataset that somebody else's builder made
+        pass
+    records = read_records(dataset_dir, "train")
+    if "video_index" not in records.element_spec:
+        raise DataError(
+            f"The records of {dataset_dir} do not say which video they are of; build a dataset "
+            "with tools/build_dataset.py --dataset voxceleb."
+        )
+    numbers = records.map(lambda record: record["video_index"]).as_numpy_iterator()
+    return 1 + max(int(number) for number in numbers)
+
+
 def make_example_maker(conditioning: AnyConditioning) -> ExampleMaker:
     """What turns a dataset's records into the examples of a conditioning."""
     if isinstance(conditioning, ConditioningConfig):
         return LandmarkExample(conditioning)
+    if isinstance(conditioning, FewShotConditioningConfig):
+        return FewShotExample(conditioning)
     background = None
     if isinstance(conditioning, LabelMapConditioningConfig):
         background = conditioning.background
@@ -328,6 +423,29 @@ def _recipe_module(kind: Any) -> Any:
     return importlib.import_module(f"{recipes.__name__}.{kind}")
 
 
+def require_free(run_dir: pathlib.Path, resume: bool, overwrite: bool) -> None:
+    """Raises ConfigError if a run folder is not empty and may not be gone on with or emptied."""
+    occupied = run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir()))
+    if occupied and not (resume or overwrite):
+        raise ConfigError(
+            f"The run folder {run_dir} is not empty. Add --resume to go on with it, --overwrite "
+            "to empty it, or name another."
+        )
+
+
+def begin_run(config: RunConfig, run_dir: str | os.PathLike[str]) -> pathlib.Path:
+    """Makes a run folder of untrained nets, if it is not there: a checkpoint of step 0."""
+    from facegan.training.checkpoint import list_checkpoints
+    from facegan.training.trainer import Trainer
+
+    run_dir = pathlib.Path(run_dir)
+    if not list_checkpoints(run_dir / "checkpoints"):
+        config = _open_run_dir(run_dir, config, True, False, write=True)
+        write_conditioning(run_dir, config.conditioning, None)
+        Trainer(make_recipe(config), config.train, run_dir=run_dir).save()
+    return run_dir
+
+
 def _open_run_dir(
     run_dir: pathlib.Path, config: RunConfig | None, resume: bool, overwrite: bool, *, write: bool
 ) -> RunConfig:
@@ -336,13 +454,9 @@ def _open_run_dir(
 
     if config is not None:
         config = dataclasses.replace(config, train=settle(config.train))
-    occupied = run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir()))
     # Other workers of a cluster find the folder as the first one has left it.
-    if occupied and write and not (resume or overwrite):
-        raise ConfigError(
-            f"The run folder {run_dir} is not empty. Add --resume to go on with it, --overwrite "
-            "to empty it, or name another."
-        )
+    if write:
+        require_free(run_dir, resume, overwrite)
     if resume and (run_dir / "config.json").is_file():
         stored = read_run(run_dir)
         if config is not None and encode_run(stored) != encode_run(config):
@@ -381,13 +495,9 @@ def _differences(old: Any, new: Any, where: str = "") -> list[str]:
 
 
 def _preview_batch(
-    dataset_dir: pathlib.Path, make_example: ExampleMaker, data: PipelineConfig
+    records: Any, make_example: ExampleMaker, data: PipelineConfig
 ) -> dict[str, Any]:
-    """A few pairs, held-out ones where the dataset has them, spread over the clip."""
-    try:
-        records = read_records(dataset_dir, "test")
-    except DataError:
-        records = read_records(dataset_dir, "train")
+    """A few examples, spread over the records."""
     stride = max(count_records(records) // _PREVIEW_EXAMPLES, 1)
     records = records.shard(stride, 0).take(_PREVIEW_EXAMPLES)
     data = dataclasses.replace(data, batch_size=_PREVIEW_EXAMPLES)

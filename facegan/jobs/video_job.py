@@ -112,7 +112,7 @@ def learn_face(
     Raises:
         FaceganError: A video, a setting or a folder cannot be used.
     """
-    _check_content(config)
+    check_followed(config.content, config.detector)
     # TensorFlow is not imported before the input is known to be good.
     settings = run_config(config, parser)
     from facegan.datasets.user_video.user_video_dataset_builder import (
@@ -156,7 +156,7 @@ def learn_face(
         resume=True,
         progress=progress,
     )
-    bundle = _export(run_dir, work / "bundle", run["steps"], progress)
+    bundle = export_once(run_dir, work / "bundle", run["steps"], progress)
     scores = evaluate_holdout(bundle, dataset["dataset_dir"]) if config.holdout else None
     return Learnt(
         dataset_dir=dataset["dataset_dir"],
@@ -300,28 +300,27 @@ def _with_substitutes(settings: Any, dataset_dir: str) -> Any:
     return dataclasses.replace(settings, conditioning=conditioning)
 
 
-def _check_content(config: VideoJobConfig) -> None:
-    """Refuses a content video that could not be rendered, before anything is learnt for it."""
-    declared, found = probe_clip(config.content).num_frames, count_frames(config.content)
+def check_followed(video: str, detection: DetectorConfig) -> None:
+    """Refuses a video that could not be rendered, before anything is learnt for it."""
+    declared, found = probe_clip(video).num_frames, count_frames(video)
     if declared is not None and found < declared:
         raise VideoError(
-            f"{config.content} is truncated or damaged: it declares {declared} frames and holds "
-            f"{found}. Get a whole copy."
+            f"{video} is truncated or damaged: it declares {declared} frames and holds {found}. "
+            "Get a whole copy."
         )
-    detector = make_detector(config.detector)
-    with VideoReader(config.content) as reader:
+    detector = make_detector(detection)
+    with VideoReader(video) as reader:
         for frame in reader:
             if frame.index % _LOOK_EVERY == 0 and detector.detect(frame.image):
                 return
     raise DataError(
-        f"{config.content}: No face was found. Use a video in which a face is seen from the front, "
+        f"{video}: No face was found. Use a video in which a face is seen from the front, "
         "at least 40 pixels wide."
     )
 
 
 def _claim_work_folder(config: VideoJobConfig, parser: Any) -> None:
     """Refuses a work folder in which another face was learnt."""
-    work = config.work_path
     learnt = {
         "version": 1,
         "style": identify_file(config.style),
@@ -333,6 +332,19 @@ def _claim_work_folder(config: VideoJobConfig, parser: Any) -> None:
     }
     if parser is not None:
         learnt["parser"] = config_lib.encode(parser)
+    claim_work_folder(config.work_path, learnt)
+
+
+def claim_work_folder(work: pathlib.Path, learnt: Mapping[str, Any]) -> None:
+    """Makes the work folder of a job, or finds that it is there for the same one.
+
+    Args:
+        work: The folder.
+        learnt: All that what is kept in it follows from, as JSON values.
+
+    Raises:
+        ConfigError: It belongs to another job, or cannot be made.
+    """
     record = work / "job.json"
     if record.is_file():
         found = config_lib.read_json(record)
@@ -352,9 +364,10 @@ def _claim_work_folder(config: VideoJobConfig, parser: Any) -> None:
     config_lib.write_json(record, learnt)
 
 
-def _export(
+def export_once(
     run_dir: pathlib.Path, bundle: pathlib.Path, steps: int, progress: ProgressFactory
 ) -> pathlib.Path:
+    """Exports a run's newest checkpoint, if its bundle is not there already."""
     from facegan.bundle import read_manifest
     from facegan.errors import BundleError
     from facegan.jobs.export import export_run

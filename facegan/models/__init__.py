@@ -10,7 +10,13 @@ from facegan.config import unknown_name
 MODELS: dict[str, tuple[str, ...]] = {
     "pix2pix": ("UNetGenerator", "PatchDiscriminator", "BlockGenerator", "BlockDiscriminator"),
     "spade": ("SPADEGenerator", "SPADEDiscriminator", "StyleEncoder"),
-    "perceptual": ("VGG19Features",),
+    "talking_head": (
+        "Embedder",
+        "TalkingHeadGenerator",
+        "PersonGenerator",
+        "TalkingHeadDiscriminator",
+    ),
+    "perceptual": ("VGGFeatures",),
     "face_parser": ("BiSeNet", "ParserUNet"),
 }
 

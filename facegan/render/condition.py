@@ -7,9 +7,7 @@ pictures too; they are parsed frame by frame and steadied over time before the g
 from __future__ import annotations
 
 import dataclasses
-import os
-import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -19,9 +17,10 @@ from facegan.face.align import extract_crop
 from facegan.face.conditioning import FIT_FACES, Conditioner, LabelMapConditioningConfig
 from facegan.face.labels import find_schema
 from facegan.face.landmark_warp import bend_to_landmarks
-from facegan.image import decode_picture, resize
+from facegan.image import resize
 from facegan.render.compose import Job
-from facegan.render.plan import STYLE_IMAGE, FacePlan
+from facegan.render.person import Person
+from facegan.render.plan import FacePlan
 from facegan.render.workspace import identify_file
 from facegan.video.label_deflicker import LabelDeflicker, LabelDeflickerConfig
 from facegan.video.label_rules import LabelRules, load_rules
@@ -48,7 +47,7 @@ class Shown:
     rules: LabelRules | None
     labels: LabelDeflickerConfig | None
     background: tuple[int, int, int] | None
-    constants: dict[str, np.ndarray]
+    constants: Mapping[str, np.ndarray]
     fingerprints: tuple[str, ...]
 
     @classmethod
@@ -56,11 +55,11 @@ class Shown:
         cls,
         manifest: Manifest,
         conditioner: Conditioner,
+        person: Person,
         *,
         labels: LabelDeflickerConfig,
         rules: str | None = None,
         background: tuple[int, int, int] | None = None,
-        style_image: str | None = None,
     ) -> Shown:
         """Reads what a render's settings name; see ``RenderConfig``.
 
@@ -68,7 +67,7 @@ class Shown:
             ConfigError: Something is named that this model has no use for, or is missing.
         """
         regions = conditioner.config
-        constants, files = _read_style(manifest, style_image)
+        files = person.fingerprints
         if not isinstance(regions, LabelMapConditioningConfig):
             for name, value in (("rules", rules), ("background", background)):
                 if value is not None:
@@ -76,7 +75,7 @@ class Shown:
                         f"{name} is for models that are shown the regions of a face, which "
                         f"{manifest.model!r} is not; leave it out."
                     )
-            return cls(conditioner, None, None, None, constants, files)
+            return cls(conditioner, None, None, None, person.constants, files)
         loaded = None
         if rules is not None:
             loaded = load_rules(rules, find_schema(regions.schema).labels)
@@ -84,39 +83,12 @@ class Shown:
         if regions.parser.bundle is not None:
             files = (*files, read_manifest(regions.parser.bundle).fingerprint())
         background = background or regions.background
-        return cls(conditioner, loaded, labels, background, constants, files)
+        return cls(conditioner, loaded, labels, background, person.constants, files)
 
     @property
     def memory_frames(self) -> int:
         """Frames before a resume point that have to be looked at again."""
         return 0 if self.labels is None else LabelDeflicker(self.labels).reach_frames
-
-
-def _read_style(
-    manifest: Manifest, path: str | os.PathLike[str] | None
-) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    specs = [spec for spec in manifest.inputs if spec.name == STYLE_IMAGE]
-    if not specs:
-        if path is not None:
-            raise ConfigError(
-                f"style_image is for models that take a style, which {manifest.model!r} does not; "
-                "leave it out."
-            )
-        return {}, ()
-    if path is None:
-        raise ConfigError(
-            f"The bundle of {manifest.model!r} takes its style from a picture; name one as "
-            "style_image."
-        )
-    try:
-        picture = decode_picture(pathlib.Path(path).read_bytes())
-    except OSError as error:
-        raise ConfigError(f"Cannot read {path}: {error.strerror or error}.") from error
-    side = min(picture.shape[:2])
-    top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
-    height, width = specs[0].shape[1:3]
-    square = resize(picture[top : top + side, left : left + side], height or side, width or side)
-    return {STYLE_IMAGE: square}, (identify_file(path),)
 
 
 class ConditionStage:

@@ -78,15 +78,12 @@ class TensorFlowEngine:
             _refuse_bfloat16(self.name, config)
         self._tf = _import_runtime("tensorflow", "tensorflow")
         self.manifest, self.precision = manifest, manifest.precision
+        # The loaded object owns the variables that the signature reads.
+        self._owner = _load_saved_model(self._tf, bundle_dir)
         try:
-            # The loaded object owns the variables that the signature reads.
-            self._owner = self._tf.saved_model.load(os.fspath(bundle_dir))
             self._signature = self._owner.signatures["uint8"]
-        # A damaged variables file surfaces as any of these, depending on where it is cut.
-        except (OSError, ValueError, IndexError, KeyError, self._tf.errors.OpError) as error:
-            raise BundleError(
-                f"TensorFlow cannot load the bundle {bundle_dir}: {error}."
-            ) from error
+        except KeyError as error:
+            raise BundleError(f"The bundle {bundle_dir} has no signature 'uint8'.") from error
 
     def generate(self, inputs: Arrays) -> np.ndarray:
         _check_inputs(self.manifest, inputs)
@@ -266,6 +263,36 @@ def load_engine(
     manifest = read_manifest(bundle_dir, verify=True)
     name = _choose(manifest, config) if config.name == "auto" else config.name
     return _ENGINES[name](bundle_dir, manifest, config)
+
+
+def run_method(
+    bundle_dir: str | os.PathLike[str], manifest: Manifest, name: str, inputs: Arrays
+) -> dict[str, np.ndarray]:
+    """Runs a further signature of a bundle once, with TensorFlow, whatever runs its pictures.
+
+    Args:
+        bundle_dir: The bundle.
+        manifest: Its manifest.
+        name: Of the signature, one of the manifest's ``methods``.
+        inputs: By name, float32; pictures in [-1, 1].
+
+    Raises:
+        BundleError: The bundle has no such signature or cannot be loaded.
+    """
+    if name not in manifest.methods:
+        raise BundleError(f"The bundle {bundle_dir} has no signature {name!r}. Export it again.")
+    tf = _import_runtime("tensorflow", "tensorflow")
+    loaded = _load_saved_model(tf, bundle_dir)
+    tensors = {key: tf.constant(value, tf.float32) for key, value in inputs.items()}
+    return {key: value.numpy() for key, value in loaded.signatures[name](**tensors).items()}
+
+
+def _load_saved_model(tf: Any, bundle_dir: str | os.PathLike[str]) -> Any:
+    try:
+        return tf.saved_model.load(os.fspath(bundle_dir))
+    # A damaged variables file surfaces as any of these, depending on where it is cut.
+    except (OSError, ValueError, IndexError, KeyError, tf.errors.OpError) as error:
+        raise BundleError(f"TensorFlow cannot load the bundle {bundle_dir}: {error}.") from error
 
 
 def _choose(manifest: Manifest, config: EngineConfig) -> str:

@@ -45,6 +45,7 @@ from facegan.progress import ProgressFactory, no_progress
 from facegan.render.compose import Composer, Job
 from facegan.render.condition import ConditionStage, Shown
 from facegan.render.engine import Engine, EngineConfig, load_engine
+from facegan.render.person import read_person
 from facegan.render.plan import FacePlan, MissingFace, make_conditioner, make_plan
 from facegan.render.stages import Background, StageClock, batches
 from facegan.render.workspace import WorkFolder, identify_file
@@ -83,6 +84,7 @@ class RenderConfig:
         background: (r, g, b) of the background of what a model makes of regions; None takes what
             the model was trained with.
         style_image: Picture whose style is taken, for a model that takes one.
+        portraits: Pictures of the person who is painted, for a model that takes any person.
         deflicker: Steadies the generated pictures.
         engine: Which runtime runs the network.
         batch_size: Pictures that are generated at a time.
@@ -109,6 +111,7 @@ class RenderConfig:
     rules: str | None = None
     background: tuple[int, int, int] | None = None
     style_image: str | None = None
+    portraits: tuple[str, ...] = ()
     deflicker: DeflickerConfig = dataclasses.field(default_factory=DeflickerConfig)
     engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
     batch_size: int = 4
@@ -224,13 +227,22 @@ def render_video(
     info = probe_clip(video)
     engine = engine or load_engine(bundle_dir, config.engine)
     conditioner = make_conditioner(engine.manifest, config.parser, load_engine)
+    person = read_person(
+        bundle_dir,
+        engine.manifest,
+        conditioner,
+        style_image=config.style_image,
+        portraits=config.portraits,
+        crop=config.crop,
+        detector=config.detector,
+    )
     shown = Shown.prepare(
         engine.manifest,
         conditioner,
+        person,
         labels=config.labels,
         rules=config.rules,
         background=config.background,
-        style_image=config.style_image,
     )
 
     folder = _open_work_folder(info, output, work_dir, config, engine, detector, shown)
@@ -245,6 +257,7 @@ def render_video(
             crop=config.crop,
             retarget=config.retarget,
             missing_face=config.missing_face_policy,
+            geometry=person.geometry,
         )
     except FaceganError:
         folder.discard()

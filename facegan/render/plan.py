@@ -29,11 +29,9 @@ from facegan.face.conditioning import Conditioner, LoadEngine, decode_conditioni
 from facegan.face.landmarks import SKULL_POINTS
 from facegan.face.parsing import ParserConfig
 from facegan.face.retarget import FaceGeometry, RetargetConfig, Retargeter, fit_geometry
+from facegan.render.person import EMBEDDING, STYLE_IMAGE
 
 MissingFace = Literal["hold", "copy", "blank"]
-
-# Input of a bundle whose style is read from a picture, the same for every frame of a render.
-STYLE_IMAGE = "style_image"
 
 # Frames that the geometry of the source is fitted to; more change nothing but cost memory.
 _GEOMETRY_FRAMES = 2000
@@ -139,16 +137,18 @@ def make_plan(
     crop: CropConfig,
     retarget: RetargetConfig,
     missing_face: MissingFace,
+    geometry: Mapping[str, Any] | None = None,
 ) -> FacePlan:
     """Plans a render of one clip with one bundle.
 
     Args:
         track: The chosen face over the clip, smoothed.
         frame_hw: Height and width of the clip's frames.
-        manifest: The bundle's; its geometry is the target of retargeting.
+        manifest: The bundle's.
         crop: Which square of the frame the generator's picture stands for.
         retarget: Whether and how the landmarks are brought into the generator's geometry.
         missing_face: What a frame without a face shows.
+        geometry: Document of the geometry that landmarks are brought into; None takes the bundle's.
 
     Raises:
         DataError: No frame has a face.
@@ -157,8 +157,9 @@ def make_plan(
     path = plan_crops(track.landmarks_xy_px, track.present, frame_hw, crop)
     size = manifest.image_size
     retargeter = None
-    if retarget.enabled and manifest.geometry is not None:
-        target = _read_geometry(manifest.geometry, size)
+    geometry = geometry or manifest.geometry
+    if retarget.enabled and geometry is not None:
+        target = _read_geometry(geometry, size)
         source = _source_geometry(track, path, size)
         retargeter = Retargeter(source, target, retarget)
     return FacePlan(track, path, size, missing_face, retargeter)
@@ -220,7 +221,7 @@ def make_conditioner(
         config = dataclasses.replace(config, parser=parser)
     conditioner = conditioning_lib.make_conditioner(config, load_engine)
     wanted = tuple(spec.name for spec in manifest.inputs)
-    if not set(conditioner.inputs) <= set(wanted) <= {*conditioner.inputs, STYLE_IMAGE}:
+    if not set(conditioner.inputs) <= set(wanted) <= {*conditioner.inputs, STYLE_IMAGE, EMBEDDING}:
         raise BundleError(
             f"The bundle of {manifest.model!r} takes the inputs {', '.join(wanted)}, but its "
             f"conditioning makes {', '.join(conditioner.inputs)}. Export the model again."

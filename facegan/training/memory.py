@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -44,20 +45,26 @@ class StepMemory:
         return self.weights + self.averages + self.optimizer + self.work
 
 
-def step_memory(recipe: Recipe, nets: Nets, batch_size: int) -> StepMemory:
+def step_memory(recipe: Recipe, nets: Nets, batch: Mapping[str, tf.TensorSpec]) -> StepMemory:
     """Estimates the memory of a training step.
 
     Args:
         recipe: The training recipe.
         nets: Its nets, built under the precision that is asked about.
-        batch_size: Examples on one device.
+        batch: What one device gets in a step.
     """
+    size = next(iter(batch.values())).shape[0]
+    rows = {
+        name: tf.TensorSpec((size, table.width), tf.float32)
+        for name, table in recipe.tables.items()
+    }
+    batch = {**batch, **rows}
     trainable = sum(_bytes_of(net.trainable_variables) for net in nets.values())
     return StepMemory(
         weights=sum(_bytes_of(net.variables) for net in nets.values()),
         averages=sum(_bytes_of(nets[name].variables) for name in recipe.ema_nets),
         optimizer=2 * trainable,
-        work=max(_phase_peak(recipe, phase, nets, batch_size) for phase in recipe.phases),
+        work=max(_phase_peak(recipe, phase, nets, batch) for phase in recipe.phases),
     )
 
 
@@ -65,28 +72,34 @@ def _bytes_of(variables: list[keras.Variable]) -> int:
     return sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in variables)
 
 
-def _phase_peak(recipe: Recipe, phase: Phase, nets: Nets, batch_size: int) -> int:
+def _phase_peak(
+    recipe: Recipe, phase: Phase, nets: Nets, specs: Mapping[str, tf.TensorSpec]
+) -> int:
     @tf.function(autograph=False)
     def gradients(batch: Any, seed: Any, step: Any) -> Any:
         statistics = {k: tf.constant(v, tf.float32) for k, v in recipe.statistics.items()}
         with tf.GradientTape(persistent=len(phase.updates) > 1) as tape:
+            for name in recipe.tables:
+                tape.watch(batch[name])
             result = recipe.compute(phase.name, nets, batch, seed, step, statistics)
         return [
             tape.gradient(
                 result.losses[loss],
-                [v.value for name in names for v in nets[name].trainable_variables],
+                [
+                    value
+                    for name in names
+                    for value in (
+                        [batch[name]]
+                        if name in recipe.tables
+                        else [v.value for v in nets[name].trainable_variables]
+                    )
+                ],
             )
             for loss, names in phase.updates.items()
         ]
 
-    shapes: dict[str, tuple[int | None, ...]] = {}
-    for net in nets.values():
-        shapes.update(net.input_shapes())
-    batch = {
-        name: tf.TensorSpec((batch_size, *shape), tf.float32) for name, shape in shapes.items()
-    }
     function = gradients.get_concrete_function(
-        batch, tf.TensorSpec((2,), tf.int32), tf.TensorSpec((), tf.int64)
+        dict(specs), tf.TensorSpec((2,), tf.int32), tf.TensorSpec((), tf.int64)
     )
     kept = [tensor for tensor in function.outputs if tensor is not None]
     return peak_bytes(function.graph, kept)

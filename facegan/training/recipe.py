@@ -17,6 +17,7 @@ from facegan.errors import ConfigError
 from facegan.face.labels import LabelSchema
 from facegan.training.ema import EmaConfig
 from facegan.training.optimizers import OptimizerConfig
+from facegan.training.row_table import RowTableSpec
 
 Tensor = Any
 Batch = Mapping[str, Tensor]
@@ -29,8 +30,8 @@ class Phase:
 
     Attributes:
         name: Names the phase's compiled function and its logs.
-        updates: Loss name -> nets whose gradients are taken of it. Several losses share one
-            forward pass; no net may stand under two of them.
+        updates: Loss name -> nets, and tables of rows, whose gradients are taken of it. Several
+            losses share one forward pass; no net may stand under two of them.
         every: The phase runs at steps divisible by this (lazy regularisation).
     """
 
@@ -55,6 +56,19 @@ class PhaseResult:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ServedMethod:
+    """A further method of what is exported, called by its name on a dict of tensors.
+
+    Attributes:
+        inputs: As ``Serving`` has them.
+        outputs: Likewise.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Serving:
     """The part of a trained run that is exported: a net on a dict of tensors.
 
@@ -69,6 +83,8 @@ class Serving:
         fast_paths: Whether the graph is made for TensorFlow alone, by forms of operations that
             other runtimes lack (``layers.fast_paths``). ONNX is written from the plain forms.
         labels: What the ids of label maps among inputs or outputs mean.
+        methods: Further methods of what is served, each a signature of its own name. The call then
+            has the name ``generate`` too.
     """
 
     net: str
@@ -78,6 +94,7 @@ class Serving:
     with_nets: tuple[str, ...] = ()
     fast_paths: bool = False
     labels: LabelSchema | None = None
+    methods: Mapping[str, ServedMethod] = dataclasses.field(default_factory=dict)
 
 
 def require_weights(config: Any) -> None:
@@ -97,6 +114,7 @@ class Recipe(Protocol):
     ema: EmaConfig | None
     ema_nets: tuple[str, ...]
     statistics: Mapping[str, Any]
+    tables: Mapping[str, RowTableSpec]
 
     def build_nets(self, precision: str) -> dict[str, keras.Model]:
         """Makes and builds every net under the dtype policy named ``precision``."""
@@ -116,7 +134,8 @@ class Recipe(Protocol):
         Args:
             phase: A phase's name.
             nets: The nets being trained.
-            batch: This replica's part of the batch, float32.
+            batch: This replica's part of the batch, float32, with the rows [B, width] that its
+                examples have in the ``tables``, under the tables' names.
             seed: [2] int32; every random draw of the phase follows from it.
             step: int64 scalar, the number of finished steps.
             statistics: Name -> float32 value.

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from facegan.training.row_table import RowTable
+
 
 class TrainState:
     """The variables of a training run.
@@ -17,6 +19,7 @@ class TrainState:
         ema_nets: Net name -> a copy of it that holds the averaged weights.
         optimizers: Net name -> its optimizer, built on the net's trainable variables.
         statistics: Name -> float32 variable that a recipe's phases read and replace.
+        tables: Name -> table of rows that phases learn.
         loss_scales: Phase name -> its dynamic loss scale, when training in float16.
         step: int64 variable, the number of finished steps.
     """
@@ -28,6 +31,7 @@ class TrainState:
         optimizers: Mapping[str, keras.Optimizer],
         statistics: Mapping[str, Any],
         scaled_phases: Sequence[str] = (),
+        tables: Mapping[str, RowTable] | None = None,
     ):
         self.nets = dict(nets)
         self.ema_nets = dict(ema_nets)
@@ -41,6 +45,7 @@ class TrainState:
             name: tf.Variable(value, dtype=tf.float32, trainable=False, name=name)
             for name, value in statistics.items()
         }
+        self.tables = dict(tables or {})
         self.loss_scales = {name: LossScale(name) for name in scaled_phases}
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
 
@@ -60,11 +65,14 @@ class TrainState:
                 out[f"optimizers/{name}/{index:04d}"] = variable.value
         for name, statistic in self.statistics.items():
             out[f"statistics/{name}"] = statistic
+        for name, table in self.tables.items():
+            for part, variable in table.named_variables().items():
+                out[f"tables/{name}/{part}"] = variable
         for name, scale in self.loss_scales.items():
             out[f"loss_scales/{name}/scale"] = scale.scale
             out[f"loss_scales/{name}/good_steps"] = scale.good_steps
         out["step"] = self.step
-        expected = 1 + len(self.statistics) + 2 * len(self.loss_scales)
+        expected = 1 + len(self.statistics) + 4 * len(self.tables) + 2 * len(self.loss_scales)
         expected += sum(len(n.variables) for n in (*self.nets.values(), *self.ema_nets.values()))
         expected += sum(len(o.variables) for o in self.optimizers.values())
         if len(out) != expected:

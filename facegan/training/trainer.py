@@ -30,6 +30,7 @@ from facegan.training.ema import ema_decay, update_ema
 from facegan.training.metrics_log import MetricsLog
 from facegan.training.optimizers import make_optimizer
 from facegan.training.recipe import Phase, PhaseResult, Recipe
+from facegan.training.row_table import RowTable
 from facegan.training.schedules import schedule_factor
 from facegan.training.state import TrainState
 
@@ -102,6 +103,8 @@ class Trainer:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.run_dir = None if run_dir is None else pathlib.Path(run_dir)
         self._keep_steps = {epoch * steps_per_epoch for epoch in config.keep_epochs}
+        # Outside of the scope, in which every device would get a copy.
+        tables = {name: RowTable(t, name, config.seed) for name, t in recipe.tables.items()}
         with self.strategy.scope(), _seeded(config.seed):
             nets = recipe.build_nets(config.precision)
             averages = recipe.build_nets("float32") if recipe.ema else {}
@@ -114,6 +117,7 @@ class Trainer:
                 optimizers,
                 recipe.statistics,
                 [p.name for p in recipe.phases] if config.precision == "mixed_float16" else [],
+                tables,
             )
             self._ema_decay = tf.Variable(0.0, dtype=tf.float32, trainable=False)
         self._gradients = {phase.name: self._make_gradients(phase) for phase in recipe.phases}
@@ -224,18 +228,42 @@ class Trainer:
         for name, spec in self.recipe.optimizers.items():
             factor = schedule_factor(spec.schedule, step, self.config.steps)
             self.state.optimizers[name].learning_rate = spec.learning_rate * factor
-        parts = self._distribute(batch)
+        parts = None if self.state.tables else self._distribute(batch)
         terms: dict[str, Any] = {}
         for index, phase in enumerate(self.recipe.phases):
             if step % phase.every == 0:
+                if self.state.tables:  # an earlier phase may have changed the rows
+                    parts = self._distribute({**batch, **self._read_rows(batch)})
                 seed = tf.constant([self.config.seed, step * len(self.recipe.phases) + index])
                 count = tf.constant(step, tf.int64)
-                terms.update(self._updates[phase.name](parts, seed, count))
+                found, rows = self._updates[phase.name](parts, seed, count)
+                terms.update(found)
+                self._update_rows(batch, rows)
         if self.recipe.ema:
             self._ema_decay.assign(ema_decay(self.recipe.ema, step))
             self._average()
         self.state.step.assign_add(1)
         return terms
+
+    def _read_rows(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        return {
+            name: table.read(np.asarray(batch[table.spec.index]))
+            for name, table in self.state.tables.items()
+        }
+
+    def _update_rows(self, batch: Mapping[str, Any], gradients: Mapping[str, Any] | None) -> None:
+        """Learns rows from their gradients, one tensor [b, width] for each replica."""
+        for name, values in (gradients or {}).items():
+            table = self.state.tables[name]
+            index = np.asarray(batch[table.spec.index])
+            if self.strategy.num_replicas_in_sync > 1:
+                # All workers see all gradients, so that their tables stay the same.
+                values = self.strategy.gather(values, axis=0)
+                parts = self._distribute({"index": index})
+                index = self.strategy.gather(parts["index"], axis=0).numpy()
+            config = table.spec.optimizer
+            factor = schedule_factor(config.schedule, self.step, self.config.steps)
+            table.update(index, values.numpy(), config.learning_rate * factor)
 
     def preview(self, batch: Mapping[str, Any]) -> list[np.ndarray]:
         """The recipe's preview columns, by the averaged nets where there are some."""
@@ -274,6 +302,8 @@ class Trainer:
         def gradients(batch, seed, step, loss_scale):
             nets = self.state.nets
             with tf.GradientTape(persistent=len(phase.updates) > 1) as tape:
+                for name in self.state.tables:
+                    tape.watch(batch[name])
                 result: PhaseResult = self.recipe.compute(
                     phase.name, nets, batch, seed, step, self.state.statistics
                 )
@@ -285,13 +315,16 @@ class Trainer:
                 }
             grads = {}
             for loss, names in phase.updates.items():
-                variables = [v.value for net in names for v in nets[net].trainable_variables]
-                flat = tape.gradient(scaled[loss], variables)
-                if loss_scale is not None:
-                    flat = [g / loss_scale for g in flat]
-                for net in names:
-                    count = len(nets[net].trainable_variables)
-                    grads[net], flat = flat[:count], flat[count:]
+                variables = {
+                    name: [batch[name]]
+                    if name in self.state.tables
+                    else [v.value for v in nets[name].trainable_variables]
+                    for name in names
+                }
+                found = tape.gradient(scaled[loss], variables)
+                for name in names:
+                    flat = found[name]
+                    grads[name] = flat if loss_scale is None else [g / loss_scale for g in flat]
             terms = {**result.terms, **{f"loss/{k}": v for k, v in result.losses.items()}}
             # Read after the forward pass and handed out as values: an assignment outside that
             # follows from them cannot be ordered before the one inside.
@@ -313,6 +346,8 @@ class Trainer:
         def apply(grads, buffers, statistics):
             context = tf.distribute.get_replica_context()
             for net, values in grads.items():
+                if net in self.state.tables:
+                    continue
                 self.state.optimizers[net].apply(values, self.state.nets[net].trainable_variables)
             # Batch norm's moving statistics are updated per replica inside the compiled function,
             # where no cross-replica mean can stand; they would drift apart.
@@ -328,6 +363,9 @@ class Trainer:
             seed = seed + tf.stack([context.replica_id_in_sync_group * 7919, 0])
             return self._gradients[phase.name](batch, seed, step, loss_scale)
 
+        def of_rows(grads):
+            return {name: grads[name][0] for name in self.state.tables if name in grads}
+
         def mean(value):
             return self.strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
 
@@ -336,10 +374,10 @@ class Trainer:
             def replica_step(batch, seed, step):
                 grads, buffers, terms, statistics = gradients(batch, seed, step, None)
                 apply(grads, buffers, statistics)
-                return terms
+                return terms, of_rows(grads)
 
-            terms = self.strategy.run(replica_step, args=(parts, seed, step))
-            return {name: mean(value) for name, value in terms.items()}
+            terms, rows = self.strategy.run(replica_step, args=(parts, seed, step))
+            return {name: mean(value) for name, value in terms.items()}, rows
 
         if self.config.precision != "mixed_float16":
             return update
@@ -350,11 +388,12 @@ class Trainer:
                 grads, buffers, terms, statistics = gradients(batch, seed, step, loss_scale)
                 # 0 * x is NaN for every x that is not finite, and a sum keeps it.
                 probe = tf.add_n([tf.reduce_sum(g * 0.0) for gs in grads.values() for g in gs])
-                return (grads, buffers, statistics), terms, probe
+                return (grads, buffers, statistics), terms, of_rows(grads), probe
 
             args = (parts, seed, step, loss_scale)
-            updates, terms, probe = self.strategy.run(replica_step, args=args)
-            return updates, {name: mean(value) for name, value in terms.items()}, mean(probe)
+            updates, terms, rows, probe = self.strategy.run(replica_step, args=args)
+            terms = {name: mean(value) for name, value in terms.items()}
+            return updates, terms, rows, mean(probe)
 
         @tf.function(autograph=False)
         def scaled_apply(updates):
@@ -364,12 +403,12 @@ class Trainer:
             # The host decides for all replicas at once: a decision inside the graph, such as
             # Keras' LossScaleOptimizer takes, is each replica's own, and they would part ways.
             scale = self.state.loss_scales[phase.name]
-            updates, terms, probe = scaled_gradients(parts, seed, step, scale.value())
+            updates, terms, rows, probe = scaled_gradients(parts, seed, step, scale.value())
             finite = bool(np.isfinite(probe.numpy()))
             if finite:
                 scaled_apply(updates)
             scale.update(finite)
-            return terms
+            return terms, rows if finite else None
 
         return update_unless_overflow
 

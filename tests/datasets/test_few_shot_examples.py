@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from facegan.datasets.few_shot_examples import FewShotConfig, FewShotExample
+from facegan.datasets.few_shot_examples import FewShotExample
 from facegan.datasets.pipeline import PipelineConfig, make_pipeline
 from facegan.datasets.transforms import Augmentation, AugmentConfig, sample_augmentation
 from facegan.errors import ConfigError, DataError
+from facegan.face.conditioning import FewShotConditioningConfig
 from facegan.face.landmarks import MEAN_SHAPE
 from facegan.face.raster import draw_landmarks
 from facegan.image import encode_picture
@@ -32,13 +33,13 @@ def _frames_of(example):
 
 
 def test_outputs_are_as_declared():
-    maker = FewShotExample(FewShotConfig(size=16, shots=3))
+    maker = FewShotExample(FewShotConditioningConfig(size=16, shots=3))
     made = maker(_video(6), sample_augmentation(AugmentConfig(), 0, 0))
     assert {k: (v.shape, v.dtype.type) for k, v in made.items()} == maker.outputs
 
 
 def test_frames_differ_and_their_drawings_belong_to_them():
-    maker, record = FewShotExample(FewShotConfig(size=32, shots=4)), _video(9)
+    maker, record = FewShotExample(FewShotConditioningConfig(size=32, shots=4)), _video(9)
     seen = set()
     for number in range(20):
         made = maker(record, sample_augmentation(STILL, 3, number))
@@ -54,14 +55,14 @@ def test_frames_differ_and_their_drawings_belong_to_them():
 
 
 def test_the_choice_follows_from_seed_and_number():
-    maker, record = FewShotExample(FewShotConfig(size=16, shots=2)), _video(8)
+    maker, record = FewShotExample(FewShotConditioningConfig(size=16, shots=2)), _video(8)
     frames = [_frames_of(maker(record, sample_augmentation(STILL, 1, n))) for n in range(8)]
     again = [_frames_of(maker(record, sample_augmentation(STILL, 1, n))) for n in range(8)]
     assert frames == again and len({str(f) for f in frames}) > 4
 
 
 def test_without_augmentation_frames_are_spread_evenly():
-    made = FewShotExample(FewShotConfig(size=16, shots=2))(_video(9), Augmentation())
+    made = FewShotExample(FewShotConditioningConfig(size=16, shots=2))(_video(9), Augmentation())
     assert _frames_of(made) == ([1, 7], 4)
 
 
@@ -69,10 +70,10 @@ def test_only_frames_that_are_taken_are_decoded():
     record = _video(9)
     for index in (0, 2, 3, 5, 6, 8):
         record["images"][index] = b"junk"
-    FewShotExample(FewShotConfig(size=16, shots=2))(record, Augmentation())
+    FewShotExample(FewShotConditioningConfig(size=16, shots=2))(record, Augmentation())
     record["images"][4] = b"junk"
     with pytest.raises(DataError, match="4 bytes cannot be decoded"):
-        FewShotExample(FewShotConfig(size=16, shots=2))(record, Augmentation())
+        FewShotExample(FewShotConditioningConfig(size=16, shots=2))(record, Augmentation())
 
 
 def test_all_frames_of_an_example_are_moved_alike():
@@ -80,7 +81,7 @@ def test_all_frames_of_an_example_are_moved_alike():
     record = {**_video(3), "images": [encode_picture(ramp)] * 3}
     record["landmarks_xy_px"][:] = record["landmarks_xy_px"][0]
     move = Augmentation(flip=True, shift_xy=(0.125, 0.0))
-    made = FewShotExample(FewShotConfig(size=32, shots=2))(record, move)
+    made = FewShotExample(FewShotConditioningConfig(size=32, shots=2))(record, move)
     expected = ramp[:, ::-1][:, :-4]
     for image in (*made["images"], made["target"]):
         np.testing.assert_array_equal(image[:, 4:], expected)
@@ -91,12 +92,14 @@ def test_all_frames_of_an_example_are_moved_alike():
 
 def test_too_few_frames_are_an_error_that_names_the_video():
     with pytest.raises(DataError, match="Video 7 has 2 frames; 2 shots need 3"):
-        FewShotExample(FewShotConfig(size=16, shots=2))(_video(2, index=7), Augmentation())
+        FewShotExample(FewShotConditioningConfig(size=16, shots=2))(
+            _video(2, index=7), Augmentation()
+        )
 
 
 def test_settings_are_checked():
     with pytest.raises(ConfigError, match="shots"):
-        FewShotConfig(shots=0)
+        FewShotConditioningConfig(shots=0)
 
 
 def _dataset(counts):
@@ -115,7 +118,10 @@ def _dataset(counts):
 
 
 def test_videos_of_different_lengths_go_through_the_pipeline_and_resume():
-    records, maker = _dataset([3, 5, 9, 4, 7]), FewShotExample(FewShotConfig(size=16, shots=2))
+    records, maker = (
+        _dataset([3, 5, 9, 4, 7]),
+        FewShotExample(FewShotConditioningConfig(size=16, shots=2)),
+    )
     config = PipelineConfig(batch_size=2, shuffle_window=3)
 
     def batches(start, count):

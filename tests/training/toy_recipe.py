@@ -17,6 +17,7 @@ class ToyRecipe:
     stem = "toy"
     ema = EmaConfig(decay=0.9)
     ema_nets = ("generator",)
+    tables = {}
 
     def __init__(self, noise=0.0, norm=False, every=1):
         self.noise, self.norm = noise, norm
