@@ -3,10 +3,13 @@
 
 With --bundle and --data_dir: likeness (SSIM, PSNR, identity); for models of label maps also how
 well the regions of the generated pictures are those asked for; for face parsers how well their maps
-are the dataset's. With --source and --videos: how much renders of a source flicker, side by side.
+are the dataset's. With --run_dir and --data_dir: how well a talking head is learnt from 1, 8 and 32
+frames of each video that was held out, by embedding alone and by fine-tuning. With --source and
+--videos: how much renders of a source flicker, side by side.
 
 Example:
   tools/evaluate.py --bundle bundles/anna/1 --data_dir data/anna --report scores.json
+  tools/evaluate.py --run_dir runs/heads --data_dir data/vox --work_dir eval --shots 1,8,32
   tools/evaluate.py --source ben.mp4 --videos raw.mp4,steady.mp4 --page flicker.html
 """
 
@@ -28,6 +31,11 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("bundle", None, "Folder of the exported model.")
 flags.DEFINE_string("data_dir", None, "Folder of its dataset.")
 flags.DEFINE_string("split", "test", "Which part of the dataset.")
+flags.DEFINE_string("run_dir", None, "In place of a bundle: run folder of a talking head.")
+flags.DEFINE_list("shots", ["1", "8", "32"], "Numbers of frames that it learns from.")
+flags.DEFINE_integer("steps", None, "Its updates (default: 40 for each frame).", lower_bound=1)
+flags.DEFINE_string("inception", None, "Also the FID: imagenet, random, or a weights file.")
+flags.DEFINE_string("work_dir", None, "Where its fine-tuned runs are kept.")
 flags.DEFINE_string("source", None, "In their place: the video that the --videos follow.")
 flags.DEFINE_list("videos", None, "Renders of it.")
 program.define_parser_flag()
@@ -40,20 +48,26 @@ flags.DEFINE_bool("overwrite", False, "Replace files that are there.")
 def main() -> dict[str, Any]:
     """Scores and returns the figures."""
     program.refuse_both("bundle", "source")
+    program.refuse_both("bundle", "run_dir")
     for flag in ("page", "report"):
         if FLAGS[flag].value:
             program.refuse_existing_file(flag, FLAGS[flag].value)
     if FLAGS.source is not None:
         program.require_flags("videos")
         program.check_videos([FLAGS.source, *FLAGS.videos])
+    elif FLAGS.run_dir is not None:
+        program.require_flags("data_dir", "work_dir")
     else:
         program.require_flags("bundle", "data_dir")
     if FLAGS.dry_run:
-        names = ("bundle", "data_dir", "split", "source", "videos", "page", "report")
+        names = ("bundle", "run_dir", "data_dir", "split", "source", "videos", "page", "report")
         return {name: FLAGS[name].value for name in names}
     from facegan.config import write_json
 
-    result = _score_model() if FLAGS.source is None else _score_videos()
+    if FLAGS.source is not None:
+        result = _score_videos()
+    else:
+        result = _score_model() if FLAGS.run_dir is None else _score_heads()
     if FLAGS.report:
         write_json(FLAGS.report, result)
     return result
@@ -68,6 +82,24 @@ def _score_model() -> dict[str, Any]:
     if FLAGS.page:
         write_scores_page(FLAGS.page, FLAGS.bundle, scores)
     return scores
+
+
+def _score_heads() -> dict[str, Any]:
+    from facegan.errors import ConfigError
+    from facegan.jobs.evaluate_heads import HeadEvaluationConfig, evaluate_heads
+    from facegan.jobs.run import find_dataset
+    from facegan.progress import Progress
+
+    if not all(text.isdigit() for text in FLAGS.shots):
+        raise ConfigError(f"--shots must be numbers as 1,8,32, got {','.join(FLAGS.shots)}.")
+    config = HeadEvaluationConfig(
+        shots=tuple(map(int, FLAGS.shots)),
+        steps=FLAGS.steps,
+        split=FLAGS.split,
+        inception=FLAGS.inception,
+    )
+    dataset = find_dataset(FLAGS.data_dir)
+    return evaluate_heads(FLAGS.run_dir, dataset, FLAGS.work_dir, config, progress=Progress)
 
 
 def _score_videos() -> dict[str, Any]:

@@ -87,6 +87,21 @@ def paired_identity_score(real: np.ndarray, fake: np.ndarray) -> IdentityScore:
     return _score(distances, float(coverage))
 
 
+def paired_similarity(real: np.ndarray, fake: np.ndarray) -> float | None:
+    """CSIM: the mean cosine between descriptors of picture i of both sets; None without faces.
+
+    Args:
+        real: [N, D] descriptors of the true pictures, NaN rows where no face was found.
+        fake: [N, D] descriptors of the judged pictures.
+    """
+    both = _has_face(real) & _has_face(fake)
+    if not both.any():
+        return None
+    a, b = real[both].astype(np.float64), fake[both].astype(np.float64)
+    lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return float(((a * b).sum(axis=-1) / np.maximum(lengths, 1e-12)).mean())
+
+
 def cross_identity_score(person: np.ndarray, judged: np.ndarray) -> IdentityScore:
     """Compares every picture of a person with every judged picture.
 

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,8 +14,8 @@ import numpy as np
 from facegan import config as config_lib
 from facegan.errors import CheckpointError, ConfigError
 from facegan.face.align import CropConfig
-from facegan.face.landmarks import DetectorConfig
-from facegan.image import decode_picture, encode_picture, to_float
+from facegan.face.landmarks import DetectorConfig, resize_landmarks
+from facegan.image import decode_picture, encode_picture, resize, to_float
 from facegan.preparation.shots import Shots, read_shots, read_video_shots
 from facegan.progress import ProgressFactory, no_progress
 
@@ -86,44 +86,82 @@ def finetune(
     Raises:
         FaceganError: A picture shows no face, or a folder or setting cannot be used.
     """
-    import tensorflow as tf
-
-    from facegan.jobs.run import require_free, train_records
-    from facegan.training import devices
+    from facegan.jobs.run import require_free
 
     meta = _read_meta(config.run_dir)
     run_dir = pathlib.Path(run_dir)
     require_free(run_dir, resume, overwrite)
     if overwrite and run_dir.is_dir():
         shutil.rmtree(run_dir)
-    strategy = devices.make_strategy(1)
     shots = _keep_shots(config, 2 * meta.conditioning.size, run_dir)
+    result = learn_person(
+        config.run_dir,
+        shots,
+        run_dir,
+        steps=config.steps,
+        batch_size=config.batch_size,
+        overrides=config.overrides,
+        progress=progress,
+    )
+    return {**result, "shots": len(shots)}
+
+
+def learn_person(
+    meta_dir: str | os.PathLike[str],
+    shots: Shots,
+    run_dir: str | os.PathLike[str],
+    *,
+    steps: int | None = None,
+    batch_size: int = 2,
+    overrides: Sequence[str] = (),
+    progress: ProgressFactory = no_progress,
+) -> dict[str, Any]:
+    """Learns the person of some pictures into a run folder, or goes on with it.
+
+    Args:
+        meta_dir: Run folder of the meta-learned model.
+        shots: The pictures.
+        run_dir: The person's run folder.
+        steps: As ``FinetuneConfig`` has it.
+        batch_size: Likewise.
+        overrides: Likewise.
+        progress: Opens the progress of a named stage.
+
+    Returns:
+        As ``train_run``.
+    """
+    import tensorflow as tf
+
+    from facegan.jobs.run import train_records
+    from facegan.training import devices
+
+    meta = _read_meta(meta_dir)
+    strategy = devices.make_strategy(1)
     records = tf.data.Dataset.from_tensor_slices(
         {
             "image": [encode_picture(image) for image in shots.images],
             "landmarks_xy_px": shots.landmarks_xy_px,
         }
     )
-    result = train_records(
-        person_config(meta, config, len(shots)),
+    return train_records(
+        person_config(meta, len(shots), steps, batch_size, overrides),
         records,
         records,
         strategy=strategy,
-        source=run_dir / "shots",
+        source=pathlib.Path(run_dir) / "shots",
         geometry=_fit_geometry(shots),
         run_dir=run_dir,
         resume=True,
-        begin=lambda session: _begin(session, config.run_dir, meta, shots),
+        begin=lambda session: _begin(session, meta_dir, meta, shots),
         progress=progress,
     )
-    return {**result, "shots": len(shots)}
 
 
 def plan_finetune(config: FinetuneConfig, run_dir: str | os.PathLike[str]) -> dict[str, Any]:
     """What ``finetune`` would do, without a look at the pictures."""
     meta = _read_meta(config.run_dir)
     count = len(config.images) or config.shots
-    person = person_config(meta, config, count)
+    person = person_config(meta, count, config.steps, config.batch_size, config.overrides)
     return {
         "meta_run": str(config.run_dir),
         "run_dir": str(run_dir),
@@ -133,21 +171,25 @@ def plan_finetune(config: FinetuneConfig, run_dir: str | os.PathLike[str]) -> di
     }
 
 
-def person_config(meta: Any, config: FinetuneConfig, count: int) -> Any:
+def person_config(
+    meta: Any, count: int, steps: int | None, batch_size: int, overrides: Sequence[str]
+) -> Any:
     """The run's config for one person: the meta-learned nets, losses and optimizers.
 
     Args:
         meta: Config of the meta-learning run.
-        config: What is asked for.
         count: How many pictures there are.
+        steps: Updates; None for the paper's.
+        batch_size: Pictures in an update, at most.
+        overrides: Single values.
     """
     from facegan.face.conditioning import ConditioningConfig
     from facegan.jobs.run import RunConfig, override
     from facegan.training.recipes.talking_head_person import PersonRecipeConfig
     from facegan.training.schedules import ScheduleConfig
 
-    batch_size = min(config.batch_size, count)
-    steps = config.steps or max(_EPOCHS * count // batch_size, 1)
+    batch_size = min(batch_size, count)
+    steps = steps or max(_EPOCHS * count // batch_size, 1)
     recipe = meta.recipe
     even = ScheduleConfig()
     person = RunConfig(
@@ -170,7 +212,7 @@ def person_config(meta: Any, config: FinetuneConfig, count: int) -> Any:
         data=dataclasses.replace(meta.data, batch_size=batch_size),
         train=dataclasses.replace(meta.train, steps=steps, keep_epochs=(), replicas=1),
     )
-    return override(person, config.overrides) if config.overrides else person
+    return override(person, overrides) if overrides else person
 
 
 def _read_meta(run_dir: str | os.PathLike[str]) -> Any:
@@ -241,26 +283,31 @@ def _fit_geometry(shots: Shots) -> dict[str, Any]:
     return config_lib.encode(fit_geometry(shots.landmarks_xy_px, present, size))
 
 
-def _begin(session: Any, meta_dir: str, meta: Any, shots: Shots) -> None:
-    """Gives a fresh run the weights of the meta-learned one, and the person's style."""
+def embed_shots(embedder: Any, meta: Any, shots: Shots) -> Any:
+    """The embedding [embedding_size] of a person's pictures.
+
+    Args:
+        embedder: The meta-learned net.
+        meta: Config of its run.
+        shots: The pictures, of any size.
+    """
     from facegan.face.conditioning import LandmarkConditioner
-    from facegan.face.landmarks import resize_landmarks
-    from facegan.image import resize
+
+    size, stored = meta.conditioning.size, shots.images.shape[1:3]
+    draw = LandmarkConditioner(meta.conditioning)
+    images = np.stack([resize(image, size, size) for image in shots.images])
+    points = [resize_landmarks(xy, stored, (size, size)) for xy in shots.landmarks_xy_px]
+    drawings = np.stack([draw(xy)["condition"] for xy in points])
+    inputs = {"images": to_float(images)[None], "conditions": to_float(drawings)[None]}
+    return embedder(inputs)[0]
+
+
+def _begin(session: Any, meta_dir: str | os.PathLike[str], meta: Any, shots: Shots) -> None:
+    """Gives a fresh run the weights of the meta-learned one, and the person's style."""
     from facegan.jobs.export import load_nets
     from facegan.training.recipes.talking_head_person import start_from
 
     nets = load_nets(meta_dir)
-    size, stored = meta.conditioning.size, shots.images.shape[1:3]
-    draw = LandmarkConditioner(meta.conditioning)
-    images = np.stack([resize(image, size, size) for image in shots.images])
-    drawings = np.stack(
-        [
-            draw(resize_landmarks(xy, stored, (size, size)))["condition"]
-            for xy in shots.landmarks_xy_px
-        ]
-    )
-    embedding = nets["embedder"](
-        {"images": to_float(images)[None], "conditions": to_float(drawings)[None]}
-    )[0]
+    embedding = embed_shots(nets["embedder"], meta, shots)
     with session.strategy.scope():
         start_from(session.state.nets, session.state.ema_nets, nets, embedding)

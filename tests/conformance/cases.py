@@ -11,12 +11,13 @@ from typing import Any
 import keras
 import pytest
 
+from facegan.layers.attention import SelfAttention
 from facegan.layers.convolution import NearestUpConv2D, PaddedConv2D, UpConv2D
 from facegan.layers.normalization import make_norm
 from facegan.layers.randomness import SeededDropout
 from facegan.layers.resize import BilinearUpsample
 from facegan.layers.spectral import SpectralConv2D
-from facegan.models import face_parser, perceptual, pix2pix, spade
+from facegan.models import face_parser, perceptual, pix2pix, spade, talking_head
 
 # Batch size 2 everywhere, so that two replicas get one example each.
 Shape = tuple[int, ...]
@@ -51,6 +52,10 @@ class Case:
 def _made(cls: type, *args: Any, **values: Any) -> Callable[..., keras.layers.Layer]:
     return lambda **kwargs: cls(*args, **values, **kwargs)
 
+
+HEAD = talking_head.TalkingHeadConfig(
+    image_size=32, base_width=2, num_blocks=1, embedding_size=6, unit_scale=True
+)
 
 CASES = [
     Case(
@@ -164,6 +169,58 @@ CASES = [
             perceptual.VGGFeaturesConfig(layers=("conv1_1", "relu2_1"), preprocessing="none"),
         ),
         inputs={"image": (2, 8, 12, 3)},
+    ),
+    Case(
+        name="vgg16_features",
+        make=_made(
+            perceptual.VGGFeatures,
+            perceptual.VGGFeaturesConfig(
+                architecture="vgg16", layers=("conv1_1",), preprocessing="vgg_face"
+            ),
+        ),
+        inputs={"image": (2, 8, 12, 3)},
+    ),
+    Case(name="self_attention", make=_made(SelfAttention, 2), inputs=(2, 4, 3, 4)),
+    Case(name="head_down_block", make=_made(talking_head.DownBlock, 3, 5), inputs=(2, 8, 6, 2)),
+    Case(
+        name="head_styled_block",
+        make=_made(talking_head.StyledResBlock),
+        inputs={"features": (2, 4, 6, 3), "style": (2, 12)},
+    ),
+    Case(
+        name="head_styled_up_block",
+        make=_made(talking_head.StyledUpBlock, 2, unit_scale=True),
+        inputs={"features": (2, 4, 6, 3), "style": (2, 10)},
+    ),
+    Case(
+        name="head_embedder",
+        make=_made(
+            talking_head.Embedder,
+            talking_head.EmbedderConfig(image_size=32, base_width=2, num_downs=4),
+        ),
+        inputs={"images": (2, 3, 32, 48, 3), "conditions": (2, 3, 32, 48, 3)},
+    ),
+    Case(
+        name="head_generator",
+        make=_made(talking_head.TalkingHeadGenerator, HEAD),
+        inputs={"condition": (2, 32, 48, 3), "embedding": (2, 6)},
+        # Norms of nearly constant maps blow rounding up.
+        tolerance=1e-3,
+    ),
+    Case(
+        name="head_person_generator",
+        make=_made(talking_head.PersonGenerator, HEAD),
+        inputs={"condition": (2, 32, 48, 3)},
+        tolerance=1e-3,
+    ),
+    Case(
+        name="head_discriminator",
+        make=_made(
+            talking_head.TalkingHeadDiscriminator,
+            talking_head.TalkingHeadDiscriminatorConfig(image_size=32, base_width=2, num_downs=4),
+        ),
+        inputs={"image": (2, 32, 48, 3), "condition": (2, 32, 48, 3), "embedding": (2, 16)},
+        tolerance=1e-4,
     ),
     Case(
         name="sync_batch_norm",

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from facegan.layers.resize import bilinear_resize, bilinear_upsample, nearest_upsample
+from facegan.layers.resize import (
+    bilinear_resize,
+    bilinear_upsample,
+    half_pixel_upsample,
+    nearest_upsample,
+)
 
 
 def align_corners(x, axis, size=None):
@@ -62,3 +67,15 @@ def test_free_sizes_trace_to_the_same_numbers(upsample):
     x = np.random.default_rng(0).normal(size=(2, 4, 3, 2)).astype(np.float32)
     traced = tf.function(upsample, input_signature=[tf.TensorSpec((None, None, None, 2))])
     np.testing.assert_allclose(traced(x), upsample(x), atol=1e-6)
+
+
+def test_half_pixel_upsample_is_bilinear_without_aligned_corners():
+    x = np.array([[1.0, 3.0, 7.0]], np.float32).reshape(1, 1, 3, 1)
+    out = np.asarray(half_pixel_upsample(x))
+    assert out.shape == (1, 2, 6, 1)
+    # New pixels at 1/4 and 3/4 of each old one; the outermost pixel goes on.
+    np.testing.assert_allclose(out[0, 0, :, 0], [1.0, 1.5, 2.5, 4.0, 6.0, 7.0])
+    np.testing.assert_allclose(out[0, 1], out[0, 0])
+    image = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
+    expected = tf.image.resize(image, (10, 8), "bilinear")
+    np.testing.assert_allclose(half_pixel_upsample(image), expected, atol=1e-6)

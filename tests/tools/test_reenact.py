@@ -1,0 +1,39 @@
+import json
+
+
+def test_reenact_tells_its_plan(run_tool, junk, clip, tmp_path):
+    portrait = junk / "junk.mp4"  # a plan does not look into pictures
+    code, out, err = run_tool(
+        *("reenact", "--portraits", portrait, "--driving", clip, "--output", tmp_path / "out.mp4"),
+        "--dry_run",
+    )
+    assert (code, err) == (0, "")
+    plan = json.loads(out)
+    assert plan["with"] == "talking_head_tiny" and plan["untrained"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reenact_refuses_what_is_wrong(refused, junk, clip, tmp_path):
+    out = tmp_path / "out.mp4"
+    base = ("reenact", "--driving", clip, "--output", out)
+    assert "none.jpg does not exist" in refused(*base, "--portraits=none.jpg")
+    named = (*base, "--portraits", junk / "junk.mp4")
+    assert "Name one of run_dir, bundle and preset" in refused(
+        *named, "--run_dir=a", "--preset=talking_head_tiny"
+    )
+    assert "is no bundle" in refused(*named, "--bundle", junk / "occupied")
+    assert "A bundle cannot learn" in refused(*named, "--bundle=b", "--steps=5")
+    assert not out.exists()
+
+
+def test_finetune_refuses_what_is_wrong(refused, junk, tmp_path):
+    base = ("finetune", "--run_dir", junk / "occupied", "--output", tmp_path / "run")
+    assert "either pictures of the person or a video" in refused(*base)
+    assert "is no run folder" in refused(*base, "--images=a.jpg")
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluating_heads_wants_a_place_to_work(refused, junk):
+    base = ("evaluate", "--run_dir", junk / "occupied", "--data_dir", junk / "occupied")
+    assert "--work_dir" in refused(*base)
+    assert "numbers as 1,8,32, got x" in refused(*base, "--work_dir=w", "--shots=x")

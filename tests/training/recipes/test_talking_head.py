@@ -1,0 +1,181 @@
+import numpy as np
+import pytest
+
+from facegan.errors import ConfigError
+from facegan.losses.adversarial import hinge_discriminator_loss, hinge_generator_loss
+from facegan.losses.features import feature_matching_loss
+from facegan.models.talking_head import (
+    EmbedderConfig,
+    TalkingHeadConfig,
+    TalkingHeadDiscriminatorConfig,
+)
+from facegan.training.devices import make_strategy
+from facegan.training.ema import EmaConfig
+from facegan.training.head_losses import HeadLossConfig
+from facegan.training.recipes import talking_head, talking_head_person
+from facegan.training.recipes.talking_head import ROWS, TalkingHeadRecipeConfig
+from facegan.training.recipes.talking_head_person import PersonRecipeConfig, start_from
+from facegan.training.trainer import TrainConfig, Trainer
+
+SEED = np.array([1, 2], np.int32)
+SIZE = 32
+HEAD = TalkingHeadConfig(
+    image_size=SIZE, base_width=2, num_blocks=1, embedding_size=16, unit_scale=True
+)
+JUDGE = TalkingHeadDiscriminatorConfig(image_size=SIZE, base_width=2, num_downs=4)
+PLAIN = HeadLossConfig(content_weight=0.0, face_weight=0.0)
+TRAIN = TrainConfig(steps=4, precision="float32", xla="off")
+
+
+def make_recipe(**kwargs):
+    return talking_head.Recipe(
+        TalkingHeadRecipeConfig(
+            **{
+                "embedder": EmbedderConfig(image_size=SIZE, base_width=2, num_downs=4),
+                "generator": HEAD,
+                "discriminator": JUDGE,
+                "num_videos": 5,
+                "losses": PLAIN,
+                **kwargs,
+            }
+        )
+    )
+
+
+def make_batch(videos=(3, 1), seed=0):
+    rng = np.random.default_rng(seed)
+
+    def pictures(*shape):
+        return rng.uniform(-1, 1, (len(videos), *shape, SIZE, SIZE, 3)).astype(np.float32)
+
+    return {
+        "images": pictures(2),
+        "conditions": pictures(2),
+        "target": pictures(),
+        "target_condition": pictures(),
+        "video_index": np.array(videos, np.int64),
+    }
+
+
+def with_rows(batch, seed=3):
+    rows = np.random.default_rng(seed).normal(size=(len(batch["target"]), 16)).astype(np.float32)
+    return {**batch, ROWS: rows}
+
+
+def compute(recipe, nets, batch, phase):
+    return recipe.compute(phase, nets, batch, SEED, 0, {})
+
+
+def settle(recipe, nets, batch):
+    for _ in range(60):
+        compute(recipe, nets, batch, "generator")
+
+
+def test_losses_are_the_papers_formula():
+    recipe = make_recipe(match_weight=3.0)
+    nets, batch = recipe.build_nets("float32"), with_rows(make_batch())
+    settle(recipe, nets, batch)
+    shots = {name: batch[name] for name in ("images", "conditions")}
+    embedding = nets["embedder"](shots, training=True)
+    condition = batch["target_condition"]
+    fake = nets["generator"]({"condition": condition, "embedding": embedding}, training=True)
+    judged = {"condition": condition, "embedding": batch[ROWS]}
+    real = nets["discriminator"]({**judged, "image": batch["target"]}, training=True)
+    made = nets["discriminator"]({**judged, "image": fake}, training=True)
+    match = np.abs(np.asarray(embedding) - batch[ROWS]).mean()
+    features = float(feature_matching_loss(real["features"], made["features"]))
+    # Ten times the sum over the five maps.
+    expected = float(hinge_generator_loss(made["logits"])) + 50 * features + 3 * match
+    result = compute(recipe, nets, batch, "generator")
+    assert float(result.losses["G"]) == pytest.approx(expected, rel=1e-3)
+    assert set(result.losses) == {"G"}
+    expected = float(hinge_discriminator_loss(real["logits"], made["logits"]))
+    result = compute(recipe, nets, batch, "discriminator_0")
+    assert float(result.losses["D"]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_feed_forward_has_no_match():
+    recipe = make_recipe(match_weight=0.0)
+    nets = recipe.build_nets("float32")
+    assert "G/match" not in compute(recipe, nets, with_rows(make_batch()), "generator").terms
+
+
+def test_phases_count_the_discriminator_s_updates():
+    names = [phase.name for phase in make_recipe().phases]
+    assert names == ["generator", "discriminator_0", "discriminator_1"]
+    recipe = make_recipe(update="simultaneous", discriminator_steps=1)
+    assert [phase.name for phase in recipe.phases] == ["both"]
+
+
+@pytest.mark.parametrize("update", ["alternating", "simultaneous"])
+def test_a_step_changes_every_net_and_the_rows_of_its_videos(update):
+    trainer = Trainer(make_recipe(update=update), TRAIN)
+    before = {n: [np.array(v) for v in m.variables] for n, m in trainer.state.nets.items()}
+    rows = trainer.state.tables[ROWS].values.numpy()
+    terms = trainer.train_step(make_batch())
+    assert all(np.isfinite(float(value)) for value in terms.values())
+    for name, net in trainer.state.nets.items():
+        changed = [
+            not np.array_equal(a, b) for a, b in zip(before[name], net.variables, strict=True)
+        ]
+        assert sum(changed) > 0.8 * len(changed), name
+    moved = (trainer.state.tables[ROWS].values.numpy() != rows).any(axis=1)
+    assert moved.tolist() == [False, True, False, True, False]
+    assert int(trainer.state.tables[ROWS].updates.numpy()) == 2
+
+
+def test_two_replicas_equal_one(two_cpus):
+    results = []
+    for replicas in (1, 2):
+        trainer = Trainer(make_recipe(), TRAIN, strategy=make_strategy(replicas))
+        for seed in range(2):
+            trainer.train_step(make_batch((4, 1), seed))
+        state = trainer.state
+        results.append(
+            [np.array(v) for net in state.nets.values() for v in net.trainable_variables]
+            + [state.tables[ROWS].values.numpy()]
+        )
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_allclose(one, two, atol=2e-4)
+
+
+def test_loss_scaling_learns_rows_too():
+    config = TrainConfig(steps=4, precision="mixed_float16", xla="off")
+    trainer = Trainer(make_recipe(), config)
+    rows = trainer.state.tables[ROWS].values.numpy()
+    for seed in range(6):
+        terms = trainer.train_step(make_batch(seed=seed))
+    assert np.isfinite(float(terms["D/adv"]))
+    assert (trainer.state.tables[ROWS].values.numpy() != rows).any()
+
+
+def test_embeddings_of_different_sizes_are_refused():
+    with pytest.raises(ConfigError, match="embedder: 16, generator: 8, discriminator: 16"):
+        make_recipe(generator=TalkingHeadConfig(image_size=SIZE, base_width=2, embedding_size=8))
+
+
+def test_a_person_begins_where_meta_learning_ended():
+    meta = make_recipe().build_nets("float32")
+    recipe = talking_head_person.Recipe(
+        PersonRecipeConfig(
+            generator=HEAD, discriminator=JUDGE, losses=PLAIN, ema=EmaConfig(decay=0.9)
+        )
+    )
+    nets, averages = recipe.build_nets("float32"), recipe.build_nets("float32")
+    embedding = np.linspace(0, 1, 16, dtype=np.float32)
+    start_from(nets, {"generator": averages["generator"]}, meta, embedding)
+    batch = make_batch()
+    condition = batch["target_condition"]
+    given = {"condition": condition, "embedding": np.stack([embedding] * 2)}
+    for generator in (nets["generator"], averages["generator"]):
+        np.testing.assert_allclose(
+            generator({"condition": condition}), meta["generator"](given), atol=1e-3
+        )
+    judged = {"condition": condition, "image": batch["target"]}
+    rows = {**judged, "embedding": given["embedding"]}
+    np.testing.assert_allclose(
+        nets["discriminator"](judged)["logits"], meta["discriminator"](rows)["logits"], rtol=1e-3
+    )
+    trainer = Trainer(recipe, TRAIN)
+    terms = trainer.train_step({"condition": condition, "image": batch["target"]})
+    assert {"G/adv", "G/feat", "D/adv"} <= set(terms)
