@@ -225,8 +225,8 @@ def make_vgg_face(
     # What NumPy raises for a file that is cut, another kind of file, or other names and shapes.
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(
-            f"Cannot read VGG-Face weights from {source}: {error}. Set recipe.face_net to a file "
-            "made with tools/convert_weights.py --from vgg_face, or to random for a stand-in."
+            f"Cannot read VGG-Face weights from {source}: {error}. Set recipe.losses.face_net to a "
+            "file made with tools/convert_weights.py --from vgg_face, or to random for a stand-in."
         ) from error
     return model
 
