@@ -39,7 +39,7 @@ def read_caffe_file(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray]]
         if not os.path.getsize(path):
             raise CheckpointError(f"{path} is empty.")
         # Mapped, not read: half a gigabyte, of which the classifier is most.
-        layers = _read_net(memoryview(np.memmap(path, np.uint8, mode="r")))
+        layers = _read_net(np.memmap(path, np.uint8, mode="r").data)
     except OSError as error:
         raise CheckpointError(f"Cannot read {path}: {error.strerror or error}.") from error
     except (ValueError, IndexError, OverflowError) as error:
