@@ -7,11 +7,11 @@ Every engine is a process of its own with two threads, and the engines of a grou
 that a busy moment of the machine meets them all; ratios hold within a group. Batch 1. All have the
 same weights and label map, and the table says how far each one's picture (of a training step: its
 losses, relatively) is from that of our plain float32 net. glibc's allocator is tuned to keep large
-blocks, which matters to PyTorch by up to 1.7 times and is no merit of either library, and
-TensorFlow is told to use oneDNN, as PyTorch does; by itself it does so on CPUs with AVX512-VNNI or
-newer only. Names that end in "/default" run without both. Our fast path depends on how few windows
-of the label map differ, so their share is printed: a photographed face has some 4 per cent at
-256 px.
+blocks, which matters to PyTorch by up to 1.7 times and is no merit of either library; names that
+end in "/default" run without. TensorFlow is left to choose between oneDNN and its own convolutions:
+on a CPU with AVX2 only, oneDNN takes 1.3 to 3.6 times as long. Our fast path depends on how few
+windows of the label map differ, so their share is printed: a photographed face has some 4 per cent
+at 256 px.
 
 On a busy machine compare the processor time, with `--threads 1`: what else runs does not count
 there, though it slows memory. `--smoke` runs a tiny net, twice each.
@@ -241,8 +241,6 @@ def make_training(name: str, stored):
 
 def work(job: str, name: str, folder: pathlib.Path, threads: int, warm: int) -> None:
     """The worker's loop; benchmarks/spade_torch.py has the same protocol."""
-    if not name.endswith("/default"):
-        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
