@@ -49,8 +49,10 @@ class DownBlock(keras.layers.Layer):
         spectral_norm: Whether all kernels are spectrally normalised.
     """
 
-    def __init__(self, filters: int, kernel_size: int = 3, spectral_norm: bool = True, **kw: Any):
-        super().__init__(**kw)
+    def __init__(
+        self, filters: int, kernel_size: int = 3, spectral_norm: bool = True, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
         self.filters, self.kernel_size, self.spectral_norm = filters, kernel_size, spectral_norm
         made = {"dtype": self.dtype_policy}
         self.skip_conv = _conv(spectral_norm, filters, 1, name="skip_conv", **made)
@@ -95,9 +97,10 @@ class StyledResBlock(keras.layers.Layer):
         unit_scale: Whether 1 is added to the scales.
     """
 
-    def __init__(self, spectral_norm: bool = True, unit_scale: bool = False, **kw: Any):
-        super().__init__(**kw)
+    def __init__(self, spectral_norm: bool = True, unit_scale: bool = False, **kwargs: Any):
+        super().__init__(**kwargs)
         self.spectral_norm, self.unit_scale = spectral_norm, unit_scale
+        self.least_scale = 1.0 if unit_scale else 0.0
 
     def build(self, input_shape: Any) -> None:
         shape = tuple(input_shape["features"])
@@ -110,9 +113,9 @@ class StyledResBlock(keras.layers.Layer):
         x = inputs["features"]
         scale_0, shift_0, scale_1, shift_1 = ops.split(inputs["style"], 4, axis=-1)
         y = _convolve(self.conv_0, x, training, self.spectral_norm)
-        y = ops.relu(adaptive_instance_norm(y, scale_0 + self.unit_scale, shift_0))
+        y = ops.relu(adaptive_instance_norm(y, scale_0 + self.least_scale, shift_0))
         y = _convolve(self.conv_1, y, training, self.spectral_norm)
-        return x + adaptive_instance_norm(y, scale_1 + self.unit_scale, shift_1)
+        return x + adaptive_instance_norm(y, scale_1 + self.least_scale, shift_1)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return tuple(input_shape["features"])
@@ -140,10 +143,11 @@ class StyledUpBlock(keras.layers.Layer):
     """
 
     def __init__(
-        self, filters: int, spectral_norm: bool = True, unit_scale: bool = False, **kw: Any
+        self, filters: int, spectral_norm: bool = True, unit_scale: bool = False, **kwargs: Any
     ):
-        super().__init__(**kw)
+        super().__init__(**kwargs)
         self.filters, self.spectral_norm, self.unit_scale = filters, spectral_norm, unit_scale
+        self.least_scale = 1.0 if unit_scale else 0.0
         made = {"dtype": self.dtype_policy}
         self.skip_conv = _conv(spectral_norm, filters, 1, name="skip_conv", **made)
         self.conv_0 = _conv(spectral_norm, filters, 3, name="conv_0", **made)
@@ -162,9 +166,9 @@ class StyledUpBlock(keras.layers.Layer):
         scale_1, shift_1 = ops.split(style[:, wide:], 2, axis=-1)
         # Bilinear weights add up to one, so that the 1x1 convolution may come first.
         skip = half_pixel_upsample(_convolve(self.skip_conv, x, training, spectral))
-        y = ops.relu(adaptive_instance_norm(x, scale_0 + self.unit_scale, shift_0))
+        y = ops.relu(adaptive_instance_norm(x, scale_0 + self.least_scale, shift_0))
         y = _convolve(self.conv_0, half_pixel_upsample(y), training, spectral)
-        y = ops.relu(adaptive_instance_norm(y, scale_1 + self.unit_scale, shift_1))
+        y = ops.relu(adaptive_instance_norm(y, scale_1 + self.least_scale, shift_1))
         return skip + _convolve(self.conv_1, y, training, spectral)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -446,6 +450,12 @@ class PersonGenerator(_Painter):
 
     def __init__(self, config: TalkingHeadConfig, **kwargs: Any):
         super().__init__(config, **{"name": "person_generator", **kwargs})
+        self.style = self.add_weight(
+            name="style",
+            shape=(sum(config.style_sizes),),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            autocast=False,
+        )
 
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Shapes of the call's inputs without the batch axis."""
@@ -453,12 +463,6 @@ class PersonGenerator(_Painter):
 
     def build(self, input_shape: Any) -> None:
         self._check(input_shape)
-        self.style = self.add_weight(
-            name="style",
-            shape=(sum(self.config.style_sizes),),
-            initializer=keras.initializers.RandomNormal(stddev=0.02),
-            autocast=False,
-        )
         self._build_painter(tuple(input_shape["condition"]))
 
     def call(self, inputs: Any, training: bool = False, seed: Any = None) -> Any:
@@ -530,6 +534,15 @@ class TalkingHeadDiscriminator(_DownStack):
         for i in range(2):
             self.convs.append(_conv(config.spectral_norm, wide, 3, name=f"conv_{i}", **policy))
             self.norms.append(make_norm("instance", affine=True, name=f"norm_{i}", **policy))
+        made = {"autocast": False}
+        # The paper's w_0 and b.
+        self.direction = self.add_weight(
+            name="direction",
+            shape=(wide,),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            **made,
+        )
+        self.offset = self.add_weight(name="offset", shape=(1,), initializer="zeros", **made)
 
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Shapes of the call's inputs without the batch axis."""
@@ -546,14 +559,6 @@ class TalkingHeadDiscriminator(_DownStack):
         for conv, norm in zip(self.convs, self.norms, strict=True):
             conv.build(shape)
             norm.build(shape)
-        made = {"autocast": False}
-        self.direction = self.add_weight(
-            name="direction",
-            shape=(shape[3],),
-            initializer=keras.initializers.RandomNormal(stddev=0.02),
-            **made,
-        )
-        self.offset = self.add_weight(name="offset", shape=(1,), initializer="zeros", **made)
 
     def call(self, inputs: Any, training: bool = False, seed: Any = None) -> dict[str, Any]:
         self._check(inputs)

@@ -13,7 +13,6 @@ from facegan.jobs.export import export_run, load_nets
 from facegan.jobs.finetune import FinetuneConfig, finetune
 from facegan.jobs.reenact import ReenactConfig, reenact
 from facegan.jobs.run import load_config, override, read_run, train_run
-from facegan.preparation.shots import read_shots, read_video_shots
 from facegan.render.engine import EngineConfig
 from facegan.render.pipeline import RenderConfig, render_video
 from facegan.video.reader import VideoReader, count_frames
@@ -229,11 +228,3 @@ def test_the_protocol_counts_shots(meta_run, videos, tmp_path):
         assert found["fine_tuned"]["pairs"] == 5
         assert -1 <= found["fine_tuned"]["ssim"] <= 1
     json.dumps(scores)
-
-
-def test_shots_are_read_from_pictures_and_videos(portraits, clips):
-    shots = read_shots(portraits, 64)
-    assert shots.images.shape == (2, 64, 64, 3)
-    inside = (shots.landmarks_xy_px > 0) & (shots.landmarks_xy_px < 64)
-    assert inside.mean() > 0.95
-    assert len(read_video_shots(clips["hopper"], 5, 64)) == 5

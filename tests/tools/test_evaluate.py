@@ -11,3 +11,9 @@ def test_evaluate_refuses_what_is_wrong(refused, junk, clip):
     assert "is there already" in refused(*base, clip, "--page", junk / "occupied" / "file")
     missing = junk / "data"
     assert "does not exist" in refused("evaluate", "--bundle", junk, "--data_dir", missing)
+
+
+def test_evaluating_heads_wants_a_place_to_work(refused, junk):
+    base = ("evaluate", "--run_dir", junk / "occupied", "--data_dir", junk / "occupied")
+    assert "--work_dir" in refused(*base)
+    assert "numbers as 1,8,32, got x" in refused(*base, "--work_dir=w", "--shots=x")

@@ -24,16 +24,3 @@ def test_reenact_refuses_what_is_wrong(refused, junk, clip, tmp_path):
     assert "is no bundle" in refused(*named, "--bundle", junk / "occupied")
     assert "A bundle cannot learn" in refused(*named, "--bundle=b", "--steps=5")
     assert not out.exists()
-
-
-def test_finetune_refuses_what_is_wrong(refused, junk, tmp_path):
-    base = ("finetune", "--run_dir", junk / "occupied", "--output", tmp_path / "run")
-    assert "either pictures of the person or a video" in refused(*base)
-    assert "is no run folder" in refused(*base, "--images=a.jpg")
-    assert not (tmp_path / "run").exists()
-
-
-def test_evaluating_heads_wants_a_place_to_work(refused, junk):
-    base = ("evaluate", "--run_dir", junk / "occupied", "--data_dir", junk / "occupied")
-    assert "--work_dir" in refused(*base)
-    assert "numbers as 1,8,32, got x" in refused(*base, "--work_dir=w", "--shots=x")

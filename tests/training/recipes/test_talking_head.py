@@ -10,11 +10,9 @@ from facegan.models.talking_head import (
     TalkingHeadDiscriminatorConfig,
 )
 from facegan.training.devices import make_strategy
-from facegan.training.ema import EmaConfig
 from facegan.training.head_losses import HeadLossConfig
-from facegan.training.recipes import talking_head, talking_head_person
+from facegan.training.recipes import talking_head
 from facegan.training.recipes.talking_head import ROWS, TalkingHeadRecipeConfig
-from facegan.training.recipes.talking_head_person import PersonRecipeConfig, start_from
 from facegan.training.trainer import TrainConfig, Trainer
 
 SEED = np.array([1, 2], np.int32)
@@ -152,30 +150,3 @@ def test_loss_scaling_learns_rows_too():
 def test_embeddings_of_different_sizes_are_refused():
     with pytest.raises(ConfigError, match="embedder: 16, generator: 8, discriminator: 16"):
         make_recipe(generator=TalkingHeadConfig(image_size=SIZE, base_width=2, embedding_size=8))
-
-
-def test_a_person_begins_where_meta_learning_ended():
-    meta = make_recipe().build_nets("float32")
-    recipe = talking_head_person.Recipe(
-        PersonRecipeConfig(
-            generator=HEAD, discriminator=JUDGE, losses=PLAIN, ema=EmaConfig(decay=0.9)
-        )
-    )
-    nets, averages = recipe.build_nets("float32"), recipe.build_nets("float32")
-    embedding = np.linspace(0, 1, 16, dtype=np.float32)
-    start_from(nets, {"generator": averages["generator"]}, meta, embedding)
-    batch = make_batch()
-    condition = batch["target_condition"]
-    given = {"condition": condition, "embedding": np.stack([embedding] * 2)}
-    for generator in (nets["generator"], averages["generator"]):
-        np.testing.assert_allclose(
-            generator({"condition": condition}), meta["generator"](given), atol=1e-3
-        )
-    judged = {"condition": condition, "image": batch["target"]}
-    rows = {**judged, "embedding": given["embedding"]}
-    np.testing.assert_allclose(
-        nets["discriminator"](judged)["logits"], meta["discriminator"](rows)["logits"], rtol=1e-3
-    )
-    trainer = Trainer(recipe, TRAIN)
-    terms = trainer.train_step({"condition": condition, "image": batch["target"]})
-    assert {"G/adv", "G/feat", "D/adv"} <= set(terms)
