@@ -241,6 +241,8 @@ def train_run(
     from facegan.training.checkpoint import load_weights
 
     strategy = devices.make_strategy(config.train.replicas if config else None)
+    if devices.worker_index() == 0:
+        require_free(pathlib.Path(run_dir), resume, overwrite)
     dataset_dir = find_dataset(data_dir)
     if config is not None:
         config = _fit_to_dataset(config, dataset_dir)

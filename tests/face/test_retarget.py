@@ -209,7 +209,9 @@ def test_a_shape_never_seen_is_pulled_towards_the_known_ones():
 def test_one_frame_is_enough_for_a_target():
     out = run(style=STYLE[:1])
     assert np.isfinite(out).all()
-    assert np.linalg.norm(out - STYLE[0], axis=2).mean() < 8.0
+    # It stands where the frame stands, and moves as the content does: one frame shows no limits.
+    assert np.linalg.norm(out.mean(axis=0) - STYLE[0], axis=1).mean() < 10.0
+    assert out.std(axis=0).mean() > 0.5 * CONTENT.std(axis=0).mean()
 
 
 def test_geometry_survives_json():
