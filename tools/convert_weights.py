@@ -2,7 +2,9 @@
 """Turns other projects' files of weights into files that facegan reads.
 
   vgg_face   VGG-Face (Parkhi et al. 2015), the authors' VGG_FACE.caffemodel or a PyTorch state
-             dict, for recipe.losses.face_net of the talking heads; for non-commercial use
+             dict, for recipe.losses.face_net of the talking heads. The weights are for
+             non-commercial use (Creative Commons BY-NC by their authors). Some PyTorch files
+             (vgg_face_dag) expect red first: --channel_order rgb.
 
 Nothing in a file is executed: what is more than weights is refused.
 
@@ -18,31 +20,41 @@ if not __package__:  # run as a file of a checkout, which need not be installed
     __package__ = "tools"
 
 import importlib
+import os
 
 from absl import flags
+
+from facegan.errors import ConfigError
 
 from . import program
 
 FLAGS = flags.FLAGS
 
-# Source -> module and function that converts it.
-SOURCES = {"vgg_face": ("facegan.convert.vgg_face", "convert_vgg_face")}
+# Source -> module and function that converts it, and the flags that it takes beyond the usual.
+SOURCES = {"vgg_face": ("facegan.convert.vgg_face", "convert_vgg_face", ("channel_order",))}
 
 flags.DEFINE_enum("from", None, sorted(SOURCES), "Whose weights.", required=True)
 flags.DEFINE_string("checkpoint", None, "The file.", required=True)
 flags.DEFINE_string("output", None, "What to write.", required=True)
+flags.DEFINE_enum(
+    "channel_order", "bgr", ["bgr", "rgb"], "Order of colours that the weights expect."
+)
 flags.DEFINE_bool("overwrite", False, "Replace an output that is there.")
 
 
 def main() -> dict:
     """Converts and returns what was written."""
     program.refuse_existing_file("output", FLAGS.output)
+    if not os.path.isfile(FLAGS.checkpoint):
+        raise ConfigError(f"--checkpoint {FLAGS.checkpoint} is not there, or is no file.")
     source = FLAGS["from"].value
+    module, function, taken = SOURCES[source]
+    options = {name: FLAGS[name].value for name in taken}
     if FLAGS.dry_run:
-        return {"from": source, "checkpoint": FLAGS.checkpoint, "output": FLAGS.output}
-    module, function = SOURCES[source]
+        asked = {"from": source, "checkpoint": FLAGS.checkpoint, "output": FLAGS.output}
+        return {**asked, **options}
     convert = getattr(importlib.import_module(module), function)
-    return convert(FLAGS.checkpoint, FLAGS.output, overwrite=FLAGS.overwrite)
+    return convert(FLAGS.checkpoint, FLAGS.output, overwrite=FLAGS.overwrite, **options)
 
 
 def run() -> None:

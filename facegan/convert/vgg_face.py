@@ -1,7 +1,7 @@
 """VGG-Face's weights: from the authors' Caffe file, or a PyTorch state dict, to a file of ours.
 
 Reference: Parkhi et al., "Deep Face Recognition", BMVC 2015. The authors' weights are for
-non-commercial use.
+non-commercial use (Creative Commons BY-NC).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from facegan.config import unknown_name
 from facegan.convert.caffe_file import read_caffe_file
 from facegan.convert.torch_file import read_torch_file
 from facegan.errors import CheckpointError
@@ -21,49 +22,98 @@ _DEPTHS = (2, 2, 3, 3, 3)
 _CHANNELS = (64, 128, 256, 512, 512)
 _CONVS = tuple(f"conv{b}_{i}" for b, n in enumerate(_DEPTHS, 1) for i in range(1, n + 1))
 
+CHANNEL_ORDERS = ("bgr", "rgb")
+
+# How PyTorch's files begin: a zip archive, or a pickle.
+_TORCH_SIGNS = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
 
 def convert_vgg_face(
-    path: str | os.PathLike[str], output: str | os.PathLike[str], *, overwrite: bool = False
+    path: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    channel_order: str = "bgr",
 ) -> dict[str, Any]:
     """Writes the convolutions of VGG-Face as ``models.perceptual.make_vgg_face`` reads them.
 
     Args:
         path: ``VGG_FACE.caffemodel``, or a PyTorch file whose keys are ``conv1_1.weight`` or, as
-            torchvision counts the layers of a VGG16, ``features.0.weight``. Both hold kernels
-            [out, in, height, width] for pictures in the order blue, green, red.
+            torchvision counts the layers of a VGG16, ``features.0.weight``.
         output: The ``.npz`` file to write.
         overwrite: Replace a file that is there.
+        channel_order: The order of colours that the weights expect, which no file tells: "bgr" as
+            the authors' Caffe file; "rgb" as PyTorch files made from MatConvNet's
+            (``vgg_face_dag``), whose means are given as 129.2, 104.8, 93.6. What is written expects
+            "bgr" either way.
 
     Returns:
-        ``output``, ``convolutions``, and ``left_over``: names in the file that are not needed.
+        ``output``, ``convolutions``, ``channel_order``, and ``left_over``: names in the file that
+        are not needed.
 
     Raises:
+        ConfigError: The order of colours is unknown.
         CheckpointError: The file cannot be read, lacks a layer, or has one of another shape; or the
             output cannot be written.
     """
+    if channel_order not in CHANNEL_ORDERS:
+        raise unknown_name("channel_order", channel_order, CHANNEL_ORDERS, what="value")
     output = pathlib.Path(output)
     if output.exists() and not overwrite:
         raise CheckpointError(f"{output} is there already. Allow overwriting, or name another.")
-    caffe = os.fspath(path).endswith(".caffemodel")
-    found, left_over = _from_caffe(path) if caffe else _from_torch(path)
+    found, left_over = _from_torch(path) if _is_torch(path) else _from_caffe(path)
     arrays, problems, channels = {"kind": np.array("vgg_face")}, [], 3
     for name in _CONVS:
         filters = _CHANNELS[int(name[4]) - 1]
         wanted = {"kernel": (filters, channels, 3, 3), "bias": (filters,)}
         for part, shape in wanted.items():
             value = found.get(f"{name}/{part}")
-            if value is None:
-                problems.append(f"{name}/{part} is missing")
-            elif value.size != np.prod(shape) or (part == "kernel" and value.shape != shape):
-                problems.append(f"{name}/{part} is {list(value.shape)}, not {list(shape)}")
-            elif part == "kernel":
-                arrays[f"{name}/kernel"] = value.astype(np.float32).transpose(2, 3, 1, 0)
-            else:
-                arrays[f"{name}/bias"] = value.astype(np.float32).reshape(shape)
+            if value is not None and part == "bias" and value.shape == (1, 1, 1, filters):
+                value = value.reshape(shape)  # Caffe once gave every blob four axes
+            problem = _problem(value, shape)
+            if problem:
+                problems.append(f"{name}/{part} {problem}")
+            elif value is not None:
+                arrays[f"{name}/{part}"] = value.astype(np.float32)
         channels = filters
     if problems:
-        shown = "; ".join(problems[:4]) + ("; ..." if len(problems) > 4 else "")
-        raise CheckpointError(f"{path} is no VGG-Face: {shown}.")
+        more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
+        raise CheckpointError(f"{path} is no VGG-Face: {'; '.join(problems[:6])}{more}.")
+    for name in _CONVS:
+        kernel = arrays[f"{name}/kernel"].transpose(2, 3, 1, 0)
+        if name == "conv1_1" and channel_order == "rgb":
+            kernel = kernel[:, :, ::-1]
+        arrays[f"{name}/kernel"] = np.ascontiguousarray(kernel)
+    _write(output, arrays)
+    return {
+        "output": str(output),
+        "convolutions": len(_CONVS),
+        "channel_order": channel_order,
+        "left_over": left_over,
+    }
+
+
+def _is_torch(path: str | os.PathLike[str]) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) in _TORCH_SIGNS
+    except OSError as error:
+        raise CheckpointError(f"Cannot read {path}: {error.strerror or error}.") from error
+
+
+def _problem(value: np.ndarray | None, shape: tuple[int, ...]) -> str:
+    if value is None:
+        return "is missing"
+    if value.shape != shape:
+        return f"is {list(value.shape)}, not {list(shape)}"
+    if value.dtype.kind != "f":
+        return f"is {value.dtype}, not float"
+    if not np.isfinite(value).all():
+        return "has values that are not finite"
+    return ""
+
+
+def _write(output: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -73,7 +123,6 @@ def convert_vgg_face(
         raise CheckpointError(f"Cannot write {output}: {error.strerror or error}.") from error
     finally:
         temporary.unlink(missing_ok=True)
-    return {"output": str(output), "convolutions": len(_CONVS), "left_over": left_over}
 
 
 def _from_caffe(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -88,11 +137,14 @@ def _from_caffe(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], li
 
 def _from_torch(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], list[str]]:
     names = _torch_names()
-    found, left_over = {}, []
+    found: dict[str, np.ndarray] = {}
+    left_over = []
     for key, value in read_torch_file(path).items():
         name = names.get(key)
         if name is None:
             left_over.append(key)
+        elif name in found:
+            raise CheckpointError(f"{path} has {name} twice, by the names of two layouts.")
         else:
             found[name] = value
     return found, left_over

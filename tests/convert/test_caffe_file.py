@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -72,6 +74,56 @@ def test_numbers_that_are_not_packed_and_double(tmp_path):
     first, second = read_caffe_file(path)["l"]
     np.testing.assert_array_equal(first, [1.5, 2.5])
     np.testing.assert_array_equal(second, [3.5, 4.5])
+
+
+def test_many_numbers_that_are_not_packed(tmp_path):
+    # Runs of many lengths, each ended by another field; one by one, this many would take minutes.
+    values = np.arange(1_000_000, dtype="<f4")
+    rows = np.empty(len(values), np.dtype([("tag", "u1"), ("value", "<f4")]))
+    rows["tag"], rows["value"] = 5 << 3 | 5, values
+    data = field(1, len(values))
+    for start, end in ((0, 1), (1, 16), (16, 33), (33, 70), (70, 1000), (1000, len(values))):
+        data += rows[start:end].tobytes() + field(9, 1)
+    path = tmp_path / "a.caffemodel"
+    path.write_bytes(field(100, field(1, b"l") + field(7, data)))
+    found = read_caffe_file(path)["l"][0]
+    assert found.shape == (len(values), 1, 1, 1)
+    np.testing.assert_array_equal(found.ravel(), values)
+
+
+def test_numbers_of_another_kind_are_refused(tmp_path):
+    path = tmp_path / "a.caffemodel"
+    wide = varint(5 << 3 | 1) + np.float64(1.5).tobytes()
+    for data in (wide, field(5, 7), field(5, b"12345")):
+        path.write_bytes(field(100, field(1, b"l") + field(7, data)))
+        with pytest.raises(CheckpointError, match="damaged"):
+            read_caffe_file(path)
+
+
+def test_what_is_read_cannot_be_written_to(tmp_path):
+    path = tmp_path / "a.caffemodel"
+    path.write_bytes(net(LAYERS))
+    with pytest.raises(ValueError, match="read-only"):
+        read_caffe_file(path)["conv1"][0][:] = 0
+
+
+def test_forged_sizes_ask_for_no_memory(tmp_path):
+    path = tmp_path / "a.caffemodel"
+    for sizes in ((2**32, 2**32), (2**63 - 1,), (2**64 - 1, 2)):
+        shape = field(7, field(1, b"".join(varint(size) for size in sizes)))
+        path.write_bytes(field(100, field(1, b"l") + field(7, shape + field(5, b"\0" * 8))))
+        with pytest.raises(CheckpointError, match="has 2 numbers"):
+            read_caffe_file(path)
+
+
+def test_any_damaged_byte_gives_layers_or_a_sentence(tmp_path):
+    path = tmp_path / "a.caffemodel"
+    data = net({"a": [np.ones((2, 1, 1, 1))], "b": [np.ones(3)]}, new=True)
+    for at in range(len(data)):
+        for value in (0, 0x7F, 0xFF, data[at] ^ 1):
+            path.write_bytes(data[:at] + bytes([value]) + data[at + 1 :])
+            with contextlib.suppress(CheckpointError):
+                read_caffe_file(path)
 
 
 def test_damage_is_one_sentence(tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from facegan.convert.vgg_face import convert_vgg_face
-from facegan.errors import CheckpointError
+from facegan.errors import CheckpointError, ConfigError
 from facegan.models.perceptual import VGGFeaturesConfig, make_vgg_face
 from tests.convert.test_caffe_file import net
 from tests.convert.test_torch_file import Writer, whole
@@ -73,6 +73,52 @@ def test_a_state_dict_means_the_same(weights, names, tmp_path, monkeypatch):
     done = convert_vgg_face(tmp_path / "face.pth", tmp_path / "face.npz")
     assert done["left_over"] == ["classifier.0.weight"]
     check(tmp_path / "face.npz", weights)
+
+
+def test_weights_for_red_first_are_turned(weights, tmp_path):
+    path = tmp_path / "VGG_FACE.caffemodel"
+    kernel, bias = weights["conv1_1"]
+    path.write_bytes(net({**weights, "conv1_1": [kernel[:, ::-1], bias]}))
+    done = convert_vgg_face(path, tmp_path / "face.npz", channel_order="rgb")
+    assert done["channel_order"] == "rgb"
+    check(tmp_path / "face.npz", weights)
+    with pytest.raises(ConfigError, match="channel_order"):
+        convert_vgg_face(path, tmp_path / "other.npz", channel_order="gbr")
+
+
+def test_the_file_that_is_written(weights, tmp_path):
+    # The contents tell the kind of file, not its name.
+    path, output = tmp_path / "weights.bin", tmp_path / "face.npz"
+    path.write_bytes(net(weights, new=True))
+    output.write_bytes(b"old")
+    convert_vgg_face(path, output, overwrite=True)
+    with np.load(output, allow_pickle=False) as stored:
+        assert str(stored["kind"]) == "vgg_face"
+        names = {f"{name}/{part}" for name in weights for part in ("kernel", "bias")}
+        assert set(stored.files) == names | {"kind"}
+        for name, (kernel, bias) in weights.items():
+            np.testing.assert_array_equal(stored[f"{name}/kernel"], kernel.transpose(2, 3, 1, 0))
+            np.testing.assert_array_equal(stored[f"{name}/bias"], bias)
+            assert stored[f"{name}/kernel"].dtype == np.float32
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["face.npz", "weights.bin"]
+    with pytest.raises(CheckpointError, match="Cannot write"):
+        convert_vgg_face(path, tmp_path / "absent" / "face.npz")
+
+
+def test_values_that_are_no_weights_are_refused(weights, tmp_path, monkeypatch):
+    kernel, bias = weights["conv1_1"]
+    path = tmp_path / "a.caffemodel"
+    path.write_bytes(net({**weights, "conv1_1": [kernel, np.full_like(bias, np.nan)]}))
+    with pytest.raises(CheckpointError, match=r"conv1_1/bias has values that are not finite\.$"):
+        convert_vgg_face(path, tmp_path / "face.npz")
+    state = {"conv1_1.bias": whole("0", np.zeros(64, "<i8"))}
+    writer = Writer(monkeypatch)
+    writer.zip(path, state)
+    with pytest.raises(CheckpointError, match="conv1_1/bias is int64, not float.*and 20 more"):
+        convert_vgg_face(path, tmp_path / "face.npz")
+    writer.zip(path, {**state, "features.0.bias": whole("1", bias)})
+    with pytest.raises(CheckpointError, match="conv1_1/bias twice"):
+        convert_vgg_face(path, tmp_path / "face.npz")
 
 
 def test_what_is_missing_or_of_another_shape_is_listed(weights, tmp_path):

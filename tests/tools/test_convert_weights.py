@@ -3,7 +3,8 @@ import json
 
 def test_it_says_what_is_wrong(refused, junk, tmp_path):
     base = ("convert_weights", "--from", "vgg_face", "--output", tmp_path / "face.npz")
-    assert "weights" in refused(*base, "--checkpoint", junk / "junk.mp4")
+    assert "no .caffemodel file" in refused(*base, "--checkpoint", junk / "junk.mp4")
+    assert "is not there" in refused(*base, "--checkpoint", junk / "absent", "--dry_run")
     assert "should be one of" in refused(
         "convert_weights", "--from=vgg", "--checkpoint=a", "--output=b"
     )
@@ -13,10 +14,24 @@ def test_it_says_what_is_wrong(refused, junk, tmp_path):
     assert not (tmp_path / "face.npz").exists()
 
 
-def test_the_plan_reads_nothing(run_tool, tmp_path):
+def test_the_plan_writes_nothing(run_tool, junk):
+    before = sorted(junk.iterdir())
     code, out, _ = run_tool(
-        *("convert_weights", "--from", "vgg_face", "--checkpoint", "a", "--output", "b"),
-        "--dry_run",
-        cwd=tmp_path,
+        *("convert_weights", "--from", "vgg_face", "--checkpoint", "junk.mp4", "--output", "b"),
+        *("--channel_order", "rgb", "--dry_run"),
+        cwd=junk,
     )
-    assert code == 0 and json.loads(out)["from"] == "vgg_face"
+    assert code == 0
+    assert json.loads(out) == {
+        "from": "vgg_face",
+        "checkpoint": "junk.mp4",
+        "output": "b",
+        "channel_order": "rgb",
+    }
+    assert sorted(junk.iterdir()) == before
+
+
+def test_help_names_the_licence(run_tool):
+    _, out, _ = run_tool("convert_weights", "--help")
+    assert "non-commercial use (Creative Commons BY-NC" in out
+    assert "recipe.losses.face_net" in out
