@@ -217,9 +217,9 @@ CASES = [
         name="head_discriminator",
         make=_made(
             talking_head.TalkingHeadDiscriminator,
-            talking_head.TalkingHeadDiscriminatorConfig(image_size=32, base_width=2, num_downs=4),
+            talking_head.TalkingHeadDiscriminatorConfig(image_size=64, base_width=4, num_downs=4),
         ),
-        inputs={"image": (2, 32, 48, 3), "condition": (2, 32, 48, 3), "embedding": (2, 16)},
+        inputs={"image": (2, 64, 96, 3), "condition": (2, 64, 96, 3), "embedding": (2, 32)},
         tolerance=1e-4,
     ),
     Case(
