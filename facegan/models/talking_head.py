@@ -311,7 +311,9 @@ class TalkingHeadConfig:
 
     image_size: int = 256
     base_width: int = 64
-    num_blocks: int = 5  # residual blocks at a sixteenth of the size
+    num_downs: int = 4  # blocks that halve, and as many that double; attention follows the third
+    first_kernel_size: int = 9  # of the first block's two convolutions
+    num_blocks: int = 5  # residual blocks at the smallest size
     embedding_size: int = 512
     unit_scale: bool = False
     spectral_norm: bool = True  # False is what ``fold_spectral_norm`` makes for serving
@@ -321,16 +323,31 @@ class TalkingHeadConfig:
         for name in ("base_width", "num_blocks", "embedding_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not 3 <= self.num_downs <= self.image_size.bit_length() - 2:
+            raise ConfigError(
+                f"num_downs must be from 3 to {self.image_size.bit_length() - 2} at "
+                f"{self.image_size} px, got {self.num_downs}: attention follows the third, and at "
+                "least 2x2 pixels have to be left."
+            )
+        if self.first_kernel_size < 1 or self.first_kernel_size % 2 == 0:
+            raise ConfigError(
+                f"first_kernel_size must be odd and positive, got {self.first_kernel_size}."
+            )
+
+    @property
+    def down_filters(self) -> tuple[int, ...]:
+        """Output channels of the blocks that halve."""
+        return tuple(self.base_width * min(2**i, 8) for i in range(self.num_downs))
 
     @property
     def up_filters(self) -> tuple[int, ...]:
         """Output channels of the blocks that double."""
-        return (4 * self.base_width, 2 * self.base_width, self.base_width, 3)
+        return (*self.down_filters[-2::-1], 3)
 
     @property
     def style_sizes(self) -> tuple[int, ...]:
         """How many numbers of the style each styled block takes, in the order of the blocks."""
-        wide = 8 * self.base_width
+        wide = self.down_filters[-1]
         sizes = [4 * wide] * self.num_blocks
         for filters in self.up_filters:
             sizes.append(2 * (wide + filters))
@@ -348,12 +365,16 @@ class _Painter(ConfiguredModel):
         policy = {"dtype": self.dtype_policy}
         made = {"spectral_norm": config.spectral_norm, **policy}
         styled = {"unit_scale": config.unit_scale, **made}
+        kernel_sizes = (config.first_kernel_size, *[3] * (config.num_downs - 1))
         self.downs = [
-            DownBlock(config.base_width * 2**i, 9 if i == 0 else 3, name=f"down_{i}", **made)
-            for i in range(4)
+            DownBlock(filters, kernel_size, name=f"down_{i}", **made)
+            for i, (filters, kernel_size) in enumerate(
+                zip(config.down_filters, kernel_sizes, strict=True)
+            )
         ]
         self.norms = [
-            make_norm("instance", affine=True, name=f"norm_{i}", **policy) for i in range(4)
+            make_norm("instance", affine=True, name=f"norm_{i}", **policy)
+            for i in range(config.num_downs)
         ]
         self.down_attention = SelfAttention(name="down_attention", **policy)
         self.blocks = [
@@ -364,6 +385,8 @@ class _Painter(ConfiguredModel):
             for i, filters in enumerate(config.up_filters)
         ]
         self.up_attention = SelfAttention(name="up_attention", **policy)
+        # At twice the size of the first attention: of four, the second block that doubles.
+        self._attended_up = config.num_downs - 3
 
     def _build_painter(self, shape: tuple[int | None, ...]) -> None:
         for i, (down, norm) in enumerate(zip(self.downs, self.norms, strict=True)):
@@ -377,7 +400,7 @@ class _Painter(ConfiguredModel):
         for i, up in enumerate(self.ups):
             up.build({"features": shape})
             shape = up.compute_output_shape({"features": shape})
-            if i == 1:
+            if i == self._attended_up:
                 self.up_attention.build(shape)
 
     def _paint(self, condition: Any, style: Any, training: bool) -> Any:
@@ -394,13 +417,13 @@ class _Painter(ConfiguredModel):
             x = block({"features": x, "style": styles.pop(0)}, training=training)
         for i, up in enumerate(self.ups):
             x = up({"features": x, "style": styles.pop(0)}, training=training)
-            if i == 1:
+            if i == self._attended_up:
                 x = self.up_attention(x)
         # The authors' sigmoid, in [-1, 1].
         return ops.tanh(0.5 * ops.cast(x, "float32"))
 
     def _check(self, inputs: Any) -> None:
-        require_images(type(self).__name__, inputs, "condition", 3, 16)
+        require_images(type(self).__name__, inputs, "condition", 3, 2**self.config.num_downs)
 
 
 @keras.saving.register_keras_serializable(package="facegan")

@@ -60,7 +60,7 @@ def read_person(
         DataError: A picture cannot be read or shows no face.
     """
     names = {spec.name for spec in manifest.inputs}
-    _require("style_image", style_image, STYLE_IMAGE in names, manifest, "its style from a picture")
+    _require("style_image", style_image, STYLE_IMAGE in names, manifest, "a style from a picture")
     _require("portraits", portraits, EMBEDDING in names, manifest, "a person from portraits")
     if style_image:
         return _read_style(manifest, style_image)

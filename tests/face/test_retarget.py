@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 
 import numpy as np
 import pytest
@@ -236,16 +235,6 @@ def test_missing_frames_are_left_out():
 
 def test_a_missing_frame_gives_nan():
     assert np.isnan(Retargeter(fit(CONTENT), fit(STYLE))(np.full((68, 2), np.nan))).all()
-
-
-def test_a_frame_takes_well_under_a_millisecond():
-    retarget = Retargeter(fit(CONTENT), fit(STYLE))
-    times = []
-    for frame in CONTENT:
-        start = time.perf_counter()
-        retarget(frame)
-        times.append(time.perf_counter() - start)
-    assert np.quantile(times, 0.2) < 3e-4
 
 
 def test_refusals():

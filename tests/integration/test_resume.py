@@ -78,7 +78,7 @@ def _wait_for_step(run_dir: pathlib.Path, step, process):
     pytest.fail(f"no checkpoint of step {step} in time")
 
 
-@pytest.mark.parametrize("model", ["pix2pix", "spade"])
+@pytest.mark.parametrize("model", ["pix2pix", pytest.param("spade", marks=pytest.mark.slow)])
 def test_more_steps_after_a_stop_equal_one_go(request, model, tmp_path):
     made = {"pix2pix": ("dataset", "tiny_run"), "spade": ("labelled_dataset", "tiny_spade_run")}
     dataset, make_run = (request.getfixturevalue(name) for name in made[model])

@@ -200,6 +200,7 @@ def test_one_command_from_a_run_from_a_preset_and_without_learning(
         )
 
 
+@pytest.mark.slow
 def test_a_preset_says_that_it_is_untrained(portraits, clips, tmp_path, caplog, monkeypatch):
     from facegan.jobs import run
 
@@ -218,6 +219,7 @@ def test_a_preset_says_that_it_is_untrained(portraits, clips, tmp_path, caplog, 
     assert "untrained weights of talking_head_tiny" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_protocol_counts_shots(meta_run, videos, tmp_path):
     config = HeadEvaluationConfig(shots=(1, 4), steps=2, test_frames=5)
     scores = evaluate_heads(meta_run, videos, tmp_path, config)

@@ -14,6 +14,7 @@ from facegan.models.talking_head import (
     make_personal,
 )
 from facegan.training.trainer import count_parameters
+from tests.spectral import settle
 
 SIZE = 32
 HEAD = TalkingHeadConfig(image_size=SIZE, base_width=2, num_blocks=1, embedding_size=16)
@@ -27,13 +28,6 @@ def built(net):
 
 def pictures(*shape, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, (*shape, SIZE, SIZE, 3)).astype(np.float32)
-
-
-def settled(net, inputs):
-    """Calls a net until its spectral norms have converged."""
-    for _ in range(60):
-        net(inputs, training=True)
-    return net
 
 
 def test_parameters_are_the_papers():
@@ -71,7 +65,7 @@ def test_a_person_s_generator_begins_as_the_meta_learned_one_with_its_embedding(
     generator, person = built(TalkingHeadGenerator(HEAD)), built(PersonGenerator(HEAD))
     embedding = np.random.default_rng(0).uniform(0, 2, (2, 16)).astype(np.float32)
     inputs = {"condition": pictures(2), "embedding": embedding}
-    settled(generator, inputs)
+    settle(generator)
     make_personal(person, generator, embedding[1])
     expected = np.asarray(generator(inputs))
     out = np.asarray(person({"condition": inputs["condition"]}))
@@ -88,7 +82,7 @@ def test_the_score_is_a_product_with_the_video_s_row():
         )
     )
     inputs = {"image": pictures(2), "condition": pictures(2, seed=1)}
-    settled(net, inputs)
+    settle(net)
     net.offset.assign([0.25])
     plain = net(inputs)
     last = np.asarray(plain["features"][-1]).max(axis=(1, 2)).clip(0)
@@ -104,8 +98,7 @@ def test_folded_for_serving_it_gives_the_same():
     shots = {"images": pictures(2, 3), "conditions": pictures(2, 3, seed=1)}
     embedding = embedder(shots)
     inputs = {"condition": pictures(2), "embedding": embedding}
-    settled(generator, inputs)
-    settled(embedder, shots)
+    settle(generator, embedder)
     folded = fold_embedded(generator, embedder)
     np.testing.assert_allclose(folded(inputs), generator(inputs), atol=1e-4)
     np.testing.assert_allclose(folded.embed(shots), embedder(shots), rtol=1e-4, atol=1e-5)

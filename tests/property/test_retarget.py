@@ -67,7 +67,8 @@ def test_where_the_source_stands_in_its_crop_does_not_matter(seed, turn, scale, 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), size=st.floats(0.1, 200.0))
 def test_whatever_comes_in_the_result_is_finite_and_near_the_known_faces(seed, size):
-    style, content = random_clip(2), random_clip(3)
+    # Of a person of fewer frames, how far the head moves is the other's to say.
+    style, content = random_clip(2, 40), random_clip(3, 40)
     rng = np.random.default_rng(seed)
     wild = content[7] + rng.normal(0, size, (68, 2))
     out = Retargeter(fit(content), fit(style))(wild)

@@ -168,7 +168,7 @@ def test_what_a_model_has_no_use_for_is_refused(tmp_path):
     out = tmp_path / "out.mp4"
     with pytest.raises(ConfigError, match="style_image is for models that take a style"):
         render(tmp_path / "in.mp4", out, RegionsEngine(), style_image="x.png")
-    with pytest.raises(ConfigError, match="takes its style from a picture; name one"):
+    with pytest.raises(ConfigError, match="takes a style from a picture; name it"):
         render(tmp_path / "in.mp4", out, RegionsEngine(style=True))
     with pytest.raises(ConfigError, match="Cannot read .*x.png"):
         render(tmp_path / "in.mp4", out, RegionsEngine(style=True), style_image="x.png")

@@ -8,9 +8,11 @@ from facegan.models.spade import SpadeConfig, SpadeDiscriminatorConfig, StyleEnc
 from facegan.training.devices import make_strategy
 from facegan.training.recipes.spade import Recipe, SpadeRecipeConfig
 from facegan.training.trainer import TrainConfig, Trainer
+from tests.spectral import settle
 
 SEED = np.array([1, 2], np.int32)
 SIZE = 128
+TRAIN = TrainConfig(steps=10, precision="float32", xla="off")
 
 
 def make_recipe(norm="instance", style=False, **kwargs):
@@ -40,22 +42,21 @@ def batch():
     }
 
 
+def make_trainer(norm, replicas):
+    return Trainer(
+        make_recipe(norm, update="simultaneous"), TRAIN, strategy=make_strategy(replicas)
+    )
+
+
 def compute(recipe, nets, batch, phase):
     return recipe.compute(phase, nets, batch, SEED, 0, {})
-
-
-def settle_spectral_norms(nets, batch):
-    """Calls the discriminator until a further call changes nothing but rounding."""
-    for _ in range(50):
-        nets["discriminator"](batch, training=True)
 
 
 def test_losses_are_the_papers_formula(batch):
     recipe = make_recipe(l1_weight=7.0, discriminator_weight=0.5)
     nets = recipe.build_nets("float32")
-    settle_spectral_norms(nets, batch)
-    for _ in range(50):
-        fake = nets["generator"]({"label_map": batch["label_map"]}, training=True)
+    settle(*nets.values())
+    fake = nets["generator"]({"label_map": batch["label_map"]}, training=True)
     judge = nets["discriminator"]
     real = judge(batch, training=True)
     made = judge({**batch, "image": fake}, training=True)
@@ -89,38 +90,40 @@ def test_the_perceptual_stand_in_is_named(batch, caplog):
     assert "G/perceptual" in compute(recipe, nets, batch, "generator").terms
 
 
-def train(recipe, batch, replicas, steps=2):
-    trainer = Trainer(
-        recipe,
-        TrainConfig(steps=10, precision="float32", xla="off"),
-        strategy=make_strategy(replicas),
-    )
+def train(trainer, batch, steps=2):
     for _ in range(steps):
         terms = trainer.train_step(batch)
     assert all(np.isfinite(float(value)) for value in terms.values())
     return {
-        f"{name}/{variable.path}": np.asarray(variable)
+        f"{name}/{variable.path}": np.array(variable)
         for name, net in trainer.state.nets.items()
         for variable in net.variables
     }
 
 
-@pytest.mark.parametrize("update", ["alternating", "simultaneous"])
+@pytest.mark.parametrize(
+    "update", [pytest.param("alternating", marks=pytest.mark.slow), "simultaneous"]
+)
 def test_training_changes_every_net(batch, update):
     recipe = make_recipe(style=True, update=update)
-    first, second = train(recipe, batch, 1, 1), train(recipe, batch, 1, 2)
+    trainer = Trainer(recipe, TRAIN)
+    first = train(trainer, batch, 1)
+    second = train(trainer, batch, 1)
     for net in ("generator", "encoder", "discriminator"):
         names = [name for name in first if name.startswith(net) and "kernel" in name]
         assert names and any(not np.array_equal(first[name], second[name]) for name in names)
 
 
+@pytest.mark.slow
 def test_two_replicas_with_synchronised_batch_norm_equal_one(batch, two_cpus):
-    one, two = (train(make_recipe("sync_batch"), batch, count) for count in (1, len(two_cpus)))
+    one, two = (
+        train(make_trainer("sync_batch", replicas), batch) for replicas in (1, len(two_cpus))
+    )
     for name, value in one.items():
         # Adam divides by the root of tiny second moments, which blows up rounding.
         scale = max(1.0, np.abs(value).max())
         np.testing.assert_allclose(two[name], value, atol=2e-3 * scale, err_msg=name)
-    plain = train(make_recipe("batch"), batch, len(two_cpus))
+    plain = train(make_trainer("batch", len(two_cpus)), batch, 1)
     moving = [name for name in one if name.endswith("moving_variance")]
     # Half the batch each gives other variances: what synchronising is for.
     assert any(np.abs(plain[name] - one[name]).max() > 1e-3 for name in moving)

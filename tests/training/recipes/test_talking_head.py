@@ -11,9 +11,11 @@ from facegan.models.talking_head import (
 )
 from facegan.training.devices import make_strategy
 from facegan.training.head_losses import HeadLossConfig
+from facegan.training.optimizers import AdamConfig
 from facegan.training.recipes import talking_head
 from facegan.training.recipes.talking_head import ROWS, TalkingHeadRecipeConfig
 from facegan.training.trainer import TrainConfig, Trainer
+from tests.spectral import settle
 
 SEED = np.array([1, 2], np.int32)
 SIZE = 32
@@ -34,6 +36,9 @@ def make_recipe(**kwargs):
                 "discriminator": JUDGE,
                 "num_videos": 5,
                 "losses": PLAIN,
+                # One phase to trace instead of three.
+                "update": "simultaneous",
+                "discriminator_steps": 1,
                 **kwargs,
             }
         )
@@ -64,15 +69,10 @@ def compute(recipe, nets, batch, phase):
     return recipe.compute(phase, nets, batch, SEED, 0, {})
 
 
-def settle(recipe, nets, batch):
-    for _ in range(60):
-        compute(recipe, nets, batch, "generator")
-
-
 def test_losses_are_the_papers_formula():
-    recipe = make_recipe(match_weight=3.0)
+    recipe = make_recipe(match_weight=3.0, update="alternating")
     nets, batch = recipe.build_nets("float32"), with_rows(make_batch())
-    settle(recipe, nets, batch)
+    settle(*nets.values())
     shots = {name: batch[name] for name in ("images", "conditions")}
     embedding = nets["embedder"](shots, training=True)
     condition = batch["target_condition"]
@@ -95,19 +95,21 @@ def test_losses_are_the_papers_formula():
 def test_feed_forward_has_no_match():
     recipe = make_recipe(match_weight=0.0)
     nets = recipe.build_nets("float32")
-    assert "G/match" not in compute(recipe, nets, with_rows(make_batch()), "generator").terms
+    assert "G/match" not in compute(recipe, nets, with_rows(make_batch()), "both").terms
 
 
 def test_phases_count_the_discriminator_s_updates():
-    names = [phase.name for phase in make_recipe().phases]
+    recipe = make_recipe(update="alternating", discriminator_steps=2)
+    names = [phase.name for phase in recipe.phases]
     assert names == ["generator", "discriminator_0", "discriminator_1"]
-    recipe = make_recipe(update="simultaneous", discriminator_steps=1)
-    assert [phase.name for phase in recipe.phases] == ["both"]
+    assert [phase.name for phase in make_recipe().phases] == ["both"]
 
 
-@pytest.mark.parametrize("update", ["alternating", "simultaneous"])
+@pytest.mark.parametrize(
+    "update", [pytest.param("alternating", marks=pytest.mark.slow), "simultaneous"]
+)
 def test_a_step_changes_every_net_and_the_rows_of_its_videos(update):
-    trainer = Trainer(make_recipe(update=update), TRAIN)
+    trainer = Trainer(make_recipe(update=update, discriminator_steps=2), TRAIN)
     before = {n: [np.array(v) for v in m.variables] for n, m in trainer.state.nets.items()}
     rows = trainer.state.tables[ROWS].values.numpy()
     terms = trainer.train_step(make_batch())
@@ -123,9 +125,12 @@ def test_a_step_changes_every_net_and_the_rows_of_its_videos(update):
 
 
 def test_two_replicas_equal_one(two_cpus):
+    # With a tiny epsilon Adam turns the rounding of gradients that are 0 into whole steps.
+    adam = AdamConfig(learning_rate=1e-3, beta_1=0.0, beta_2=0.9, epsilon=1e-3)
     results = []
     for replicas in (1, 2):
-        trainer = Trainer(make_recipe(), TRAIN, strategy=make_strategy(replicas))
+        recipe = make_recipe(generator_optimizer=adam, discriminator_optimizer=adam)
+        trainer = Trainer(recipe, TRAIN, strategy=make_strategy(replicas))
         for seed in range(2):
             trainer.train_step(make_batch((4, 1), seed))
         state = trainer.state

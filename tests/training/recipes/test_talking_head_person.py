@@ -20,7 +20,12 @@ def test_a_person_begins_where_meta_learning_ended():
     meta = make_recipe().build_nets("float32")
     recipe = talking_head_person.Recipe(
         PersonRecipeConfig(
-            generator=HEAD, discriminator=JUDGE, losses=PLAIN, ema=EmaConfig(decay=0.9)
+            generator=HEAD,
+            discriminator=JUDGE,
+            losses=PLAIN,
+            ema=EmaConfig(decay=0.9),
+            update="simultaneous",
+            discriminator_steps=1,
         )
     )
     nets, averages = recipe.build_nets("float32"), recipe.build_nets("float32")
