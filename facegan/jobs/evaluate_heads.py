@@ -33,7 +33,7 @@ class HeadEvaluationConfig:
 
     Attributes:
         shots: Numbers of frames to learn from.
-        steps: Updates of fine-tuning; None takes 40 for each frame, divided by the batch.
+        steps: Updates of fine-tuning; None takes as many as the run's recipe says.
         test_frames: Other frames of each video that are made, at most.
         split: The videos.
         videos: Most videos; None takes all.

@@ -20,8 +20,6 @@ from facegan.preparation.shots import Shots, read_shots, read_video_shots
 from facegan.progress import ProgressFactory, no_progress
 
 META_KIND, PERSON_KIND = "talking_head", "talking_head_person"
-# Updates for each picture, as in the paper (section 4.1: 40 epochs).
-_EPOCHS = 40
 _RECORD = "shots.json"
 
 
@@ -34,7 +32,7 @@ class FinetuneConfig:
         images: Pictures of the person.
         video: A video of the person in their place.
         shots: Frames taken of the video.
-        steps: Updates; None takes 40 for each picture, as the paper, divided by the batch.
+        steps: Updates; None takes as many as the meta-learned run's recipe says.
         batch_size: Pictures in an update, at most as many as there are.
         overrides: Single values of the run's config, such as ``"train.seed=1"``.
         crop: Which square of a picture is learnt.
@@ -179,7 +177,7 @@ def person_config(
     Args:
         meta: Config of the meta-learning run.
         count: How many pictures there are.
-        steps: Updates; None for the paper's.
+        steps: Updates; None for those of the meta-learned run's recipe.
         batch_size: Pictures in an update, at most.
         overrides: Single values.
     """
@@ -189,8 +187,9 @@ def person_config(
     from facegan.training.schedules import ScheduleConfig
 
     batch_size = min(batch_size, count)
-    steps = steps or max(_EPOCHS * count // batch_size, 1)
     recipe = meta.recipe
+    epochs = recipe.finetune_epochs * count // batch_size
+    steps = steps or max(epochs, recipe.finetune_min_steps)
     even = ScheduleConfig()
     person = RunConfig(
         kind=PERSON_KIND,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from keras import ops
 
@@ -17,7 +17,10 @@ from facegan.losses.adversarial import ADVERSARIAL
 from facegan.losses.features import feature_matching_loss
 from facegan.losses.reconstruction import l1_loss
 from facegan.training.perceptual_term import content_term, face_term
-from facegan.training.recipe import Nets, require_weights
+from facegan.training.recipe import Nets, Phase, PhaseResult, require_weights
+
+Update = Literal["alternating", "simultaneous"]
+_MAKERS, _JUDGES = "generator", "discriminator"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +46,26 @@ class HeadLossConfig:
 
     def __post_init__(self) -> None:
         require_weights(self)
+
+
+def head_phases(
+    update: Update, discriminator_steps: int, makers: tuple[str, ...], judges: tuple[str, ...]
+) -> tuple[Phase, ...]:
+    """The phases of an iteration.
+
+    Args:
+        update: "alternating" begins with the makers, each update by its own forward pass;
+            "simultaneous" takes the first two from one.
+        discriminator_steps: Updates of the judges, at least 1.
+        makers: Nets that paint.
+        judges: Nets and tables that judge.
+    """
+    first = Phase(name=_MAKERS, updates={"G": makers})
+    if update == "simultaneous":
+        first = Phase(name="both", updates={"G": makers, "D": judges})
+        discriminator_steps -= 1
+    more = range(discriminator_steps)
+    return (first, *(Phase(name=f"{_JUDGES}_{i}", updates={"D": judges}) for i in more))
 
 
 class HeadLosses:
@@ -93,6 +116,23 @@ class HeadLosses:
             features = [features[part] for features in verdict["features"]]
             halves.append({"logits": verdict["logits"][part], "features": features})
         return halves[0], halves[1]
+
+    def compute(
+        self, phase: str, nets: Nets, condition: Any, target: Any, fake: Any, rows: Any = None
+    ) -> PhaseResult:
+        """Losses of one of the phases of ``head_phases``; arguments as ``judge`` has them."""
+        judges_only = phase.startswith(_JUDGES)
+        if judges_only:
+            fake = ops.stop_gradient(fake)
+        real_out, fake_out = self.judge(nets, condition, target, fake, rows)
+        losses: dict[str, Any] = {}
+        terms: dict[str, Any] = {}
+        if not judges_only:
+            losses["G"], terms = self.generator(fake, target, real_out, fake_out)
+        if phase != _MAKERS:
+            losses["D"], more = self.discriminator(real_out, fake_out)
+            terms |= more
+        return PhaseResult(losses=losses, terms=terms)
 
     def generator(
         self, fake: Any, target: Any, real_out: Mapping[str, Any], fake_out: Mapping[str, Any]

@@ -1,5 +1,6 @@
 """A talking head from start to end: videos of people, meta-learning, one person, a video."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -15,7 +16,9 @@ from facegan.jobs.reenact import ReenactConfig, reenact
 from facegan.jobs.run import load_config, override, read_run, train_run
 from facegan.render.engine import EngineConfig
 from facegan.render.pipeline import RenderConfig, render_video
+from facegan.training.trainer import Trainer
 from facegan.video.reader import VideoReader, count_frames
+from tests.integration.test_resume import tensors as read_tensors
 
 TINY = (
     'recipe.embedder={"kind": "talking_head_embedder", "image_size": 64, "base_width": 2, '
@@ -86,6 +89,19 @@ def test_the_run_knows_how_many_videos_there_are(meta_run):
     assert samples
 
 
+@pytest.mark.slow
+def test_meta_learning_goes_on_bit_for_bit(meta_run, videos, tmp_path):
+    config = override(load_config("talking_head_tiny"), TINY)
+    with stopped_after(2):
+        train_run(config, data_dir=videos, run_dir=tmp_path / "run")
+    assert read_tensors(tmp_path / "run")[0] == 2
+    train_run(config, data_dir=videos, run_dir=tmp_path / "run", resume=True)
+    (_, whole), (_, parts) = read_tensors(meta_run), read_tensors(tmp_path / "run")
+    assert any("video_rows" in name for name in whole)
+    for name, value in whole.items():
+        np.testing.assert_array_equal(parts[name], value, err_msg=name)
+
+
 def test_one_bundle_serves_many_people(meta_run, portraits, clips, tmp_path):
     exported = export_run(meta_run, tmp_path / "bundle")
     assert set(exported["signatures"]) == {"serving_default", "uint8", "generate", "embed"}
@@ -109,7 +125,8 @@ def test_a_person_is_learnt_kept_and_gone_on_with(meta_run, portraits, tmp_path)
     whole = finetune(config, tmp_path / "whole")
     assert (whole["steps"], whole["shots"]) == (3, 2)
     part = FinetuneConfig(run_dir=str(meta_run), images=portraits, steps=3)
-    _stop_after(part, tmp_path / "parts", 1)
+    with stopped_after(1):
+        finetune(part, tmp_path / "parts")
     with pytest.raises(ConfigError, match="not empty. Add --resume"):
         finetune(part, tmp_path / "parts")
     finetune(part, tmp_path / "parts", resume=True)
@@ -128,18 +145,15 @@ def test_a_person_is_learnt_kept_and_gone_on_with(meta_run, portraits, tmp_path)
         finetune(FinetuneConfig(run_dir=str(tmp_path / "whole"), images=portraits), tmp_path / "x")
 
 
-def _stop_after(config, run_dir, steps):
-    """As a kill would: the folder of a run that has not come to its end."""
-    from facegan.training import trainer
-
-    fit = trainer.Trainer.fit
-    try:
-        trainer.Trainer.fit = lambda self, batches, **kw: fit(
-            self, batches, **{**kw, "until": steps}
+@contextlib.contextmanager
+def stopped_after(steps):
+    """What is trained here does not come to its end, as after a kill."""
+    with pytest.MonkeyPatch.context() as patch:
+        fit = Trainer.fit
+        patch.setattr(
+            Trainer, "fit", lambda self, batches, **kw: fit(self, batches, **kw | {"until": steps})
         )
-        finetune(config, run_dir)
-    finally:
-        trainer.Trainer.fit = fit
+        yield
 
 
 def test_one_command_from_a_run_from_a_preset_and_without_learning(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import keras
 from keras import ops
@@ -27,9 +27,9 @@ from facegan.models.talking_head import (
     fold_embedded,
 )
 from facegan.training.ema import EmaConfig
-from facegan.training.head_losses import HeadLossConfig, HeadLosses
+from facegan.training.head_losses import HeadLossConfig, HeadLosses, Update, head_phases
 from facegan.training.optimizers import AdamConfig
-from facegan.training.recipe import Batch, Nets, Phase, PhaseResult, ServedMethod, Serving
+from facegan.training.recipe import Batch, Nets, PhaseResult, ServedMethod, Serving
 from facegan.training.row_table import RowTableSpec
 
 # The table of the videos' rows W in the discriminator's score.
@@ -47,6 +47,9 @@ class TalkingHeadRecipeConfig:
     (equation 7 of the paper). Each iteration updates the discriminator ``discriminator_steps``
     times. ``update`` "alternating" begins with the generator, each update by its own forward pass;
     "simultaneous" takes the first two from one.
+
+    Fine-tuning on a person takes ``finetune_epochs`` epochs of the pictures (40 in section 4.1 of the
+    paper), and at least ``finetune_min_steps`` updates.
     """
 
     embedder: EmbedderConfig = EmbedderConfig()
@@ -56,18 +59,19 @@ class TalkingHeadRecipeConfig:
     losses: HeadLossConfig = HeadLossConfig()
     match_weight: float = 80.0
     discriminator_steps: int = 2
-    update: Literal["alternating", "simultaneous"] = "alternating"
+    update: Update = "alternating"
     generator_optimizer: AdamConfig = GENERATOR_ADAM
     discriminator_optimizer: AdamConfig = DISCRIMINATOR_ADAM
     ema: EmaConfig | None = None
+    finetune_epochs: int = 40
+    finetune_min_steps: int = 1
 
     def __post_init__(self) -> None:
         if self.match_weight < 0:
             raise ConfigError(f"recipe.match_weight must be >= 0, got {self.match_weight}.")
-        if self.discriminator_steps < 1:
-            raise ConfigError(
-                f"recipe.discriminator_steps must be at least 1, got {self.discriminator_steps}."
-            )
+        for name in ("discriminator_steps", "finetune_epochs", "finetune_min_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"recipe.{name} must be at least 1, got {getattr(self, name)}.")
         if self.num_videos is not None and self.num_videos < 1:
             raise ConfigError(f"recipe.num_videos must be at least 1, got {self.num_videos}.")
         sizes = {
@@ -100,15 +104,7 @@ class Recipe:
     def __init__(self, config: TalkingHeadRecipeConfig):
         self.config = config
         makers, judges = ("embedder", "generator"), ("discriminator", ROWS)
-        steps = config.discriminator_steps
-        first = Phase(name="generator", updates={"G": makers})
-        if config.update == "simultaneous":
-            first = Phase(name="both", updates={"G": makers, "D": judges})
-            steps -= 1
-        self.phases: tuple[Phase, ...] = (
-            first,
-            *(Phase(name=f"discriminator_{i}", updates={"D": judges}) for i in range(steps)),
-        )
+        self.phases = head_phases(config.update, config.discriminator_steps, makers, judges)
         self.optimizers = {
             **dict.fromkeys(makers, config.generator_optimizer),
             "discriminator": config.discriminator_optimizer,
@@ -152,21 +148,14 @@ class Recipe:
         embedding = nets["embedder"](shots, training=True)
         condition, target, rows = batch["target_condition"], batch["target"], batch[ROWS]
         fake = nets["generator"]({"condition": condition, "embedding": embedding}, training=True)
-        judges_only = phase.startswith("discriminator")
-        if judges_only:
-            fake = ops.stop_gradient(fake)
-        real_out, fake_out = self._losses.judge(nets, condition, target, fake, rows)
-        losses: dict[str, Any] = {}
-        terms: dict[str, Any] = {}
-        if not judges_only:
-            losses["G"], terms = self._losses.generator(fake, target, real_out, fake_out)
-            if self.config.match_weight:
-                terms["G/match"] = l1_loss(embedding, ops.stop_gradient(rows))
-                losses["G"] = losses["G"] + self.config.match_weight * terms["G/match"]
-        if phase != "generator":
-            losses["D"], more = self._losses.discriminator(real_out, fake_out)
-            terms |= more
-        return PhaseResult(losses=losses, terms=terms)
+        result = self._losses.compute(phase, nets, condition, target, fake, rows)
+        if "G" not in result.losses or not self.config.match_weight:
+            return result
+        match = l1_loss(embedding, ops.stop_gradient(rows))
+        painted = result.losses["G"] + self.config.match_weight * match
+        return PhaseResult(
+            losses={**result.losses, "G": painted}, terms={**result.terms, "G/match": match}
+        )
 
     def preview(self, nets: Nets, batch: Batch) -> list[Any]:
         """One of the known pictures, the drawing, the generated picture, the true one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import keras
 from keras import ops
@@ -25,9 +25,9 @@ from facegan.models.talking_head import (
     make_personal,
 )
 from facegan.training.ema import EmaConfig
-from facegan.training.head_losses import HeadLossConfig, HeadLosses
+from facegan.training.head_losses import HeadLossConfig, HeadLosses, Update, head_phases
 from facegan.training.optimizers import AdamConfig
-from facegan.training.recipe import Batch, Nets, Phase, PhaseResult, Serving
+from facegan.training.recipe import Batch, Nets, PhaseResult, Serving
 from facegan.training.recipes.talking_head import DISCRIMINATOR_ADAM, GENERATOR_ADAM
 
 
@@ -39,7 +39,7 @@ class PersonRecipeConfig:
     discriminator: TalkingHeadDiscriminatorConfig = TalkingHeadDiscriminatorConfig()
     losses: HeadLossConfig = HeadLossConfig()
     discriminator_steps: int = 2
-    update: Literal["alternating", "simultaneous"] = "alternating"
+    update: Update = "alternating"
     generator_optimizer: AdamConfig = GENERATOR_ADAM
     discriminator_optimizer: AdamConfig = DISCRIMINATOR_ADAM
     ema: EmaConfig | None = None
@@ -66,16 +66,8 @@ class Recipe:
 
     def __init__(self, config: PersonRecipeConfig):
         self.config = config
-        steps = config.discriminator_steps
-        first = Phase(name="generator", updates={"G": ("generator",)})
-        if config.update == "simultaneous":
-            both = {"G": ("generator",), "D": ("discriminator",)}
-            first = Phase(name="both", updates=both)
-            steps -= 1
-        judge = {"D": ("discriminator",)}
-        self.phases: tuple[Phase, ...] = (
-            first,
-            *(Phase(name=f"discriminator_{i}", updates=judge) for i in range(steps)),
+        self.phases = head_phases(
+            config.update, config.discriminator_steps, ("generator",), ("discriminator",)
         )
         self.optimizers = {
             "generator": config.generator_optimizer,
@@ -109,18 +101,7 @@ class Recipe:
         del seed, step, statistics
         condition, target = batch["condition"], batch["image"]
         fake = nets["generator"]({"condition": condition}, training=True)
-        judges_only = phase.startswith("discriminator")
-        if judges_only:
-            fake = ops.stop_gradient(fake)
-        real_out, fake_out = self._losses.judge(nets, condition, target, fake)
-        losses: dict[str, Any] = {}
-        terms: dict[str, Any] = {}
-        if not judges_only:
-            losses["G"], terms = self._losses.generator(fake, target, real_out, fake_out)
-        if phase != "generator":
-            losses["D"], more = self._losses.discriminator(real_out, fake_out)
-            terms |= more
-        return PhaseResult(losses=losses, terms=terms)
+        return self._losses.compute(phase, nets, condition, target, fake)
 
     def preview(self, nets: Nets, batch: Batch) -> list[Any]:
         """The drawing, the generated picture, the true one."""
