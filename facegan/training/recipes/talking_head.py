@@ -48,8 +48,8 @@ class TalkingHeadRecipeConfig:
     times. ``update`` "alternating" begins with the generator, each update by its own forward pass;
     "simultaneous" takes the first two from one.
 
-    Fine-tuning on a person takes ``finetune_epochs`` epochs of the pictures (40 in section 4.1 of the
-    paper), and at least ``finetune_min_steps`` updates.
+    Fine-tuning on a person takes ``finetune_epochs`` epochs of the pictures (section 4.1 of the
+    paper: 40), and at least ``finetune_min_steps`` updates.
     """
 
     embedder: EmbedderConfig = EmbedderConfig()
