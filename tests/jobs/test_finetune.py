@@ -14,11 +14,12 @@ def test_a_person_s_run_follows_the_meta_learned_one():
     assert run.recipe.generator == meta.recipe.generator
     assert run.recipe.losses == meta.recipe.losses
     assert run.conditioning.drawing == meta.conditioning.drawing
-    # 40 updates a picture, two pictures an update.
-    assert (run.train.steps, run.data.batch_size) == (160, 2)
+    # 40 updates a picture, two pictures an update; no fewer than the recipe wants.
+    assert (run.train.steps, run.data.batch_size) == (400, 2)
+    assert person_config(meta, 32, None, 2, []).train.steps == 640
     assert run.recipe.generator_optimizer.schedule.shape == "constant"
     one = person_config(meta, 1, None, 2, [])
-    assert (one.train.steps, one.data.batch_size) == (40, 1)
+    assert (one.train.steps, one.data.batch_size) == (400, 1)
 
 
 def test_wrong_settings_are_refused(tmp_path):

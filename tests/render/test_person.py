@@ -46,7 +46,7 @@ def test_a_style_picture_is_cut_square_from_its_middle(tmp_path):
 
 
 def test_what_is_missing_or_of_no_use_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="takes its style from a picture; name it with style_im"):
+    with pytest.raises(ConfigError, match="takes a style from a picture; name it with style_im"):
         read([STYLE_IMAGE])
     with pytest.raises(ConfigError, match="a person from portraits; name it with portraits"):
         read([EMBEDDING])
