@@ -15,6 +15,11 @@ def nearest_upsample(inputs: Any) -> Any:
     return ops.repeat(ops.repeat(inputs, 2, axis=1), 2, axis=2)
 
 
+def mean_of_2x2(inputs: Any) -> Any:
+    """Halves height and width, which are even: [B, H, W, C] -> [B, H / 2, W / 2, C]."""
+    return ops.average_pool(inputs, 2, 2, data_format="channels_last")
+
+
 def bilinear_upsample(inputs: Any) -> Any:
     """Doubles height and width so that the corner pixels stay where they are.
 

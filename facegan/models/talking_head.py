@@ -19,7 +19,7 @@ from facegan.errors import ConfigError
 from facegan.layers.adaptive_norm import adaptive_instance_norm
 from facegan.layers.attention import SelfAttention
 from facegan.layers.normalization import make_norm
-from facegan.layers.resize import half_pixel_upsample
+from facegan.layers.resize import half_pixel_upsample, mean_of_2x2
 from facegan.layers.shapes import require_images
 from facegan.layers.spectral import make_conv
 from facegan.models.configured import ConfiguredModel, fold_spectral_norm
@@ -31,10 +31,6 @@ def _conv(spectral_norm: bool, filters: int, kernel_size: int, **kwargs: Any) ->
 
 def _convolve(conv: Any, inputs: Any, training: bool, spectral_norm: bool) -> Any:
     return conv(inputs, training=training) if spectral_norm else conv(inputs)
-
-
-def _mean_of_2x2(inputs: Any) -> Any:
-    return ops.average_pool(inputs, 2, 2, data_format="channels_last")
 
 
 @keras.saving.register_keras_serializable(package="facegan")
@@ -67,10 +63,10 @@ class DownBlock(keras.layers.Layer):
     def call(self, inputs: Any, training: bool = False) -> Any:
         spectral = self.spectral_norm
         # A mean and a 1x1 convolution can change places; on fewer pixels the latter is cheaper.
-        skip = _convolve(self.skip_conv, _mean_of_2x2(inputs), training, spectral)
+        skip = _convolve(self.skip_conv, mean_of_2x2(inputs), training, spectral)
         x = _convolve(self.conv_0, ops.relu(inputs), training, spectral)
         x = _convolve(self.conv_1, ops.relu(x), training, spectral)
-        return skip + _mean_of_2x2(x)
+        return skip + mean_of_2x2(x)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         size = [None if n is None else n // 2 for n in input_shape[1:3]]

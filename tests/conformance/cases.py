@@ -12,12 +12,12 @@ import keras
 import pytest
 
 from facegan.layers.attention import SelfAttention
-from facegan.layers.convolution import NearestUpConv2D, PaddedConv2D, UpConv2D
+from facegan.layers.convolution import NearestUpConv2D, PaddedConv2D, PooledConv2D, UpConv2D
 from facegan.layers.normalization import make_norm
 from facegan.layers.randomness import SeededDropout
 from facegan.layers.resize import BilinearUpsample
 from facegan.layers.spectral import SpectralConv2D
-from facegan.models import face_parser, perceptual, pix2pix, spade, talking_head
+from facegan.models import face_parser, perceptual, pix2pix, spade, stargan_v2, talking_head
 
 # Batch size 2 everywhere, so that two replicas get one example each.
 Shape = tuple[int, ...]
@@ -80,6 +80,7 @@ CASES = [
         make=_made(NearestUpConv2D, 3, composed=False),
         inputs=(2, 4, 3, 2),
     ),
+    Case(name="pooled_conv", make=_made(PooledConv2D, 3), inputs=(2, 6, 4, 2)),
     Case(
         name="batch_norm",
         make=_made(make_norm, "batch"),
@@ -221,6 +222,67 @@ CASES = [
         ),
         inputs={"image": (2, 64, 96, 3), "condition": (2, 64, 96, 3), "embedding": (2, 32)},
         tolerance=1e-4,
+    ),
+    Case(
+        name="star_preactivated_block",
+        make=_made(stargan_v2.PreactivatedBlock, 3, normalize=True, downsample=True),
+        inputs=(2, 8, 6, 2),
+    ),
+    Case(
+        name="star_style_norm",
+        make=_made(stargan_v2.StyleNorm),
+        inputs={"features": (2, 4, 6, 3), "style": (2, 5)},
+    ),
+    Case(
+        name="star_styled_block",
+        make=_made(stargan_v2.StyledBlock, 2, upsample=True),
+        inputs={"features": (2, 4, 6, 3), "style": (2, 5)},
+    ),
+    Case(name="star_domain_dense", make=_made(stargan_v2.DomainDense, 3, 4), inputs=(2, 5)),
+    Case(
+        name="star_generator",
+        make=_made(
+            stargan_v2.StarGenerator,
+            stargan_v2.StarGeneratorConfig(
+                image_size=64, base_width=4, max_width=8, style_size=5, high_pass=1.0
+            ),
+        ),
+        inputs={
+            "image": (2, 64, 64, 3),
+            "style": (2, 5),
+            "eyes_mouth_mask": (2, 64, 64, 1),
+            "face_mask": (2, 64, 64, 1),
+        },
+        tolerance=1e-4,
+    ),
+    Case(
+        name="star_mapping_network",
+        make=_made(
+            stargan_v2.MappingNetwork,
+            stargan_v2.MappingConfig(latent_size=6, width=8, style_size=5, num_domains=3),
+        ),
+        inputs={"latent": (2, 6), "domain": (2,)},
+        ids={"domain": 3},
+    ),
+    Case(
+        name="star_style_encoder",
+        make=_made(
+            stargan_v2.StarStyleEncoder,
+            stargan_v2.StarStyleEncoderConfig(
+                image_size=32, base_width=4, max_width=8, style_size=5
+            ),
+        ),
+        inputs={"image": (2, 32, 32, 3), "domain": (2,)},
+        ids={"domain": 2},
+    ),
+    Case(
+        name="star_discriminator",
+        make=_made(
+            stargan_v2.StarDiscriminator,
+            stargan_v2.StarDiscriminatorConfig(image_size=32, base_width=4, max_width=8),
+        ),
+        inputs={"image": (2, 32, 32, 3), "domain": (2,)},
+        ids={"domain": 2},
     ),
     Case(
         name="sync_batch_norm",

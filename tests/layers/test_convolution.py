@@ -6,6 +6,7 @@ from facegan.errors import ConfigError
 from facegan.layers.convolution import (
     NearestUpConv2D,
     PaddedConv2D,
+    PooledConv2D,
     UpConv2D,
     compose_upsampling_kernel,
     make_up_conv,
@@ -89,6 +90,16 @@ def test_the_composed_kernel_sums_neighbouring_taps():
     np.testing.assert_array_equal(composed[:, 1], [100, 110, 11, 1])
     np.testing.assert_array_equal(composed[:, 2], [100, 110, 11, 1])
     np.testing.assert_array_equal(composed[:, [0, 3]], 0)
+
+
+def test_a_pooled_convolution_is_a_convolution_and_a_mean():
+    x = np.random.default_rng(0).normal(size=(2, 6, 4, 3)).astype(np.float32)
+    layer = PooledConv2D(5)
+    layer.build(x.shape)
+    kernel = np.random.default_rng(1).normal(size=(3, 3, 3, 5)).astype(np.float32)
+    layer.set_weights([kernel, np.arange(5, dtype=np.float32)])
+    plain = convolve(x, kernel, 1, 1).reshape(2, 3, 2, 2, 2, 5).mean(axis=(2, 4)) + np.arange(5)
+    np.testing.assert_allclose(layer(x), plain, atol=1e-4)
 
 
 def test_kernels_start_small():
