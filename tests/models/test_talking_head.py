@@ -104,7 +104,26 @@ def test_folded_for_serving_it_gives_the_same():
     np.testing.assert_allclose(folded.embed(shots), embedder(shots), rtol=1e-4, atol=1e-5)
 
 
+def test_fewer_halvings_leave_a_larger_map():
+    config = TalkingHeadConfig(
+        image_size=SIZE, base_width=2, num_downs=3, first_kernel_size=3, num_blocks=1
+    )
+    assert config.down_filters == (2, 4, 8)
+    assert config.up_filters == (4, 2, 3)
+    # Two norms of a residual block, then two of each block that doubles; scale and shift each.
+    assert config.style_sizes == (4 * 8, 2 * (8 + 4), 2 * (4 + 2), 2 * (2 + 3))
+    net = built(PersonGenerator(config))
+    assert net({"condition": pictures(2)}).shape == (2, SIZE, SIZE, 3)
+    # The attentions stand at an eighth and at a quarter of the size.
+    assert net.down_attention.key.kernel.shape[2] == 8
+    assert net.up_attention.key.kernel.shape[2] == 4
+
+
 def test_bad_settings_are_refused():
+    with pytest.raises(ConfigError, match="num_downs must be from 3 to 4 at 32 px, got 2"):
+        TalkingHeadConfig(image_size=SIZE, num_downs=2)
+    with pytest.raises(ConfigError, match="first_kernel_size must be odd and positive, got 4"):
+        TalkingHeadConfig(image_size=SIZE, first_kernel_size=4)
     with pytest.raises(ConfigError, match="num_downs must be from 4 to 4 at 32 px, got 6"):
         EmbedderConfig(image_size=32)
     with pytest.raises(ConfigError, match="image_size"):
