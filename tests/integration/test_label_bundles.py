@@ -120,6 +120,7 @@ def test_every_engine_gives_the_same_pictures(tmp_path):
     assert load_engine(tmp_path / "b").name == "tensorflow"
 
 
+@pytest.mark.slow
 def test_bfloat16_is_exported_and_run(tmp_path):
     session = make_session(spade_recipe())
     _, spec = export(tmp_path / "full", session)

@@ -156,6 +156,7 @@ def stopped_after(steps):
         yield
 
 
+@pytest.mark.slow
 def test_one_command_from_a_run_from_a_preset_and_without_learning(
     meta_run, portraits, clips, tmp_path, caplog
 ):
