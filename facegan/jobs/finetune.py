@@ -188,8 +188,7 @@ def person_config(
 
     batch_size = min(batch_size, count)
     recipe = meta.recipe
-    epochs = recipe.finetune_epochs * count // batch_size
-    steps = steps or max(epochs, recipe.finetune_min_steps)
+    steps = steps or max(recipe.finetune_epochs * count // batch_size, recipe.finetune_min_steps)
     even = ScheduleConfig()
     person = RunConfig(
         kind=PERSON_KIND,

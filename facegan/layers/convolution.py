@@ -256,7 +256,7 @@ def compose_upsampling_kernel(kernel: Any) -> Any:
 
 
 @keras.saving.register_keras_serializable(package="facegan")
-class PooledConv2D(_Convolution):
+class PooledConv2D(PaddedConv2D):
     """Convolves 3x3 with one zero on each side, then takes the mean of 2x2 pixels.
 
     The pair equals one 4x4 convolution of stride 2 whose kernel is the mean of the 3x3 kernel at
@@ -278,27 +278,27 @@ class PooledConv2D(_Convolution):
         kernel_initializer: Any = None,
         **kwargs: Any,
     ):
+        # Of the composed kernel.
         super().__init__(
-            filters, 3, use_bias=use_bias, kernel_initializer=kernel_initializer, **kwargs
+            filters,
+            4,
+            strides=2,
+            padding=1,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            **kwargs,
         )
 
     def build(self, input_shape: Any) -> None:
         self._add_weights((3, 3, input_shape[-1], self.filters))
 
     def call(self, inputs: Any) -> Any:
-        inputs = ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        kernel = compose_pooling_kernel(self.kernel)
-        return self._add_bias(
-            ops.conv(inputs, kernel, 2, padding="valid", data_format="channels_last")
-        )
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        size = [None if n is None else n // 2 for n in input_shape[1:3]]
-        return (input_shape[0], *size, self.filters)
+        return self._convolve(inputs, compose_pooling_kernel(self.kernel))
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        del config["kernel_size"]
+        for name in ("kernel_size", "strides", "padding"):
+            del config[name]
         return config
 
 

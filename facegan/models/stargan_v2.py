@@ -25,9 +25,10 @@ from facegan.layers.resize import mean_of_2x2, nearest_upsample
 from facegan.layers.shapes import require_images
 from facegan.models.configured import ConfiguredModel
 
-SLOPE = 0.2  # of the leaky ReLUs
+LEAKY_SLOPE = 0.2  # of the leaky ReLUs
 # Sizes at which the high-pass skip joins encoder and decoder; at the first, eyes and mouth only.
 _SKIP_SIZES = (32, 64, 128)
+_HIGH_PASS = [[-1.0, -1.0, -1.0], [-1.0, 8.0, -1.0], [-1.0, -1.0, -1.0]]
 _SQRT_2 = math.sqrt(2.0)
 
 
@@ -37,7 +38,7 @@ def he_initializer() -> keras.initializers.Initializer:
 
 
 def _activate(x: Any) -> Any:
-    return ops.leaky_relu(x, SLOPE)
+    return ops.leaky_relu(x, LEAKY_SLOPE)
 
 
 def _conv(filters: int, kernel_size: int, **kwargs: Any) -> PaddedConv2D:
@@ -410,25 +411,18 @@ class StarGenerator(ConfiguredModel):
 
 def high_pass(features: Any) -> Any:
     """Eight times a pixel less its eight neighbours; [B, H, W, C], zeros outside."""
-    kernel = -ops.ones((3, 3), features.dtype) + 9.0 * ops.cast(_CENTRE, features.dtype)
-    kernel = ops.tile(kernel[:, :, None, None], (1, 1, features.shape[-1], 1))
+    kernel = ops.cast(_HIGH_PASS, features.dtype)[:, :, None, None]
+    kernel = ops.tile(kernel, (1, 1, features.shape[-1], 1))
     return ops.depthwise_conv(features, kernel, padding="same", data_format="channels_last")
-
-
-_CENTRE = [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
 
 
 def _shrink(mask: Any, factor: int) -> Any:
     """Bilinear samples at the centres of ``factor`` x ``factor`` pixels, as PyTorch takes them."""
     if factor == 1:
         return mask
-    for axis in (1, 2):
-        before, after = factor // 2 - 1, factor // 2
-        if axis == 1:
-            mask = 0.5 * (mask[:, before::factor] + mask[:, after::factor])
-        else:
-            mask = 0.5 * (mask[:, :, before::factor] + mask[:, :, after::factor])
-    return mask
+    before, after = factor // 2 - 1, factor // 2
+    mask = 0.5 * (mask[:, before::factor] + mask[:, after::factor])
+    return 0.5 * (mask[:, :, before::factor] + mask[:, :, after::factor])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
