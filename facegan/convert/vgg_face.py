@@ -16,6 +16,12 @@ import numpy as np
 from facegan.config import unknown_name
 from facegan.convert.caffe_file import read_caffe_file
 from facegan.convert.torch_file import read_torch_file
+from facegan.convert.weights_file import (
+    find_problem,
+    refuse_existing,
+    refuse_problems,
+    write_weights,
+)
 from facegan.errors import CheckpointError
 
 _DEPTHS = (2, 2, 3, 3, 3)
@@ -59,8 +65,7 @@ def convert_vgg_face(
     if channel_order not in CHANNEL_ORDERS:
         raise unknown_name("channel_order", channel_order, CHANNEL_ORDERS, what="value")
     output = pathlib.Path(output)
-    if output.exists() and not overwrite:
-        raise CheckpointError(f"{output} is there already. Allow overwriting, or name another.")
+    refuse_existing(output, overwrite=overwrite)
     found, left_over = _from_torch(path) if _is_torch(path) else _from_caffe(path)
     arrays, problems, channels = {"kind": np.array("vgg_face")}, [], 3
     for name in _CONVS:
@@ -70,21 +75,19 @@ def convert_vgg_face(
             value = found.get(f"{name}/{part}")
             if value is not None and part == "bias" and value.shape == (1, 1, 1, filters):
                 value = value.reshape(shape)  # Caffe once gave every blob four axes
-            problem = _problem(value, shape)
+            problem = find_problem(value, shape)
             if problem:
                 problems.append(f"{name}/{part} {problem}")
             elif value is not None:
                 arrays[f"{name}/{part}"] = value.astype(np.float32)
         channels = filters
-    if problems:
-        more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
-        raise CheckpointError(f"{path} is no VGG-Face: {'; '.join(problems[:6])}{more}.")
+    refuse_problems(path, "VGG-Face", problems)
     for name in _CONVS:
         kernel = arrays[f"{name}/kernel"].transpose(2, 3, 1, 0)
         if name == "conv1_1" and channel_order == "rgb":
             kernel = kernel[:, :, ::-1]
         arrays[f"{name}/kernel"] = np.ascontiguousarray(kernel)
-    _write(output, arrays)
+    write_weights(output, arrays)
     return {
         "output": str(output),
         "convolutions": len(_CONVS),
@@ -99,30 +102,6 @@ def _is_torch(path: str | os.PathLike[str]) -> bool:
             return file.read(2) in _TORCH_SIGNS
     except OSError as error:
         raise CheckpointError(f"Cannot read {path}: {error.strerror or error}.") from error
-
-
-def _problem(value: np.ndarray | None, shape: tuple[int, ...]) -> str:
-    if value is None:
-        return "is missing"
-    if value.shape != shape:
-        return f"is {list(value.shape)}, not {list(shape)}"
-    if value.dtype.kind != "f":
-        return f"is {value.dtype}, not float"
-    if not np.isfinite(value).all():
-        return "has values that are not finite"
-    return ""
-
-
-def _write(output: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, output)
-    except OSError as error:
-        raise CheckpointError(f"Cannot write {output}: {error.strerror or error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _from_caffe(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], list[str]]:
