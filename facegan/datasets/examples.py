@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from facegan.datasets.transforms import Augmentation, move_pair
-from facegan.face.conditioning import ConditioningConfig, LandmarkConditioner
+from facegan.face.conditioning import LANDMARKS, ConditioningConfig, LandmarkConditioner
+from facegan.face.landmarks import NUM_LANDMARKS
 from facegan.image import decode_picture, resize
 
 
@@ -64,27 +65,38 @@ class LandmarkExample:
 
 
 class PictureExample:
-    """A picture alone, for models that are shown nothing else, and the domain it belongs to.
+    """A picture as what is learnt and as what it is learnt from, and what else is known of it.
 
-    Reads the fields ``image`` and, with ``domain``, ``domain``. Gives ``image``, [size, size, 3]
-    uint8, and ``domain``, a scalar int64.
+    Reads the field ``image`` and, where they are wanted, ``domain`` and ``landmarks_xy_px``
+    ([68, 2], crop pixels; NaN where no face was found). Gives ``image``, [size, size, 3] uint8,
+    ``domain``, a scalar int64, and ``landmarks_xy_px``, [68, 2] float32 in pixels of ``image``.
     """
 
-    def __init__(self, size: int, *, domain: bool = False):
+    fields: tuple[str, ...]
+    outputs: Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
+
+    def __init__(self, size: int, *, domain: bool = False, landmarks: bool = False):
         self.size = size
-        self.fields: tuple[str, ...] = ("image", "domain") if domain else ("image",)
-        self.outputs: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+        outputs: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
             "image": ((size, size, 3), np.uint8)
         }
         if domain:
-            self.outputs["domain"] = ((), np.int64)
+            outputs["domain"] = ((), np.int64)
+        if landmarks:
+            outputs[LANDMARKS] = ((NUM_LANDMARKS, 2), np.float32)
+        self.fields, self.outputs = tuple(outputs), outputs
 
     def __call__(
         self, record: Mapping[str, Any], augmentation: Augmentation
     ) -> dict[str, np.ndarray]:
         """Makes the example of one record."""
-        image = augmentation.apply_to_image(decode_picture(record["image"]))
-        example = {"image": resize(image, self.size, self.size)}
+        image, example = decode_picture(record["image"]), {}
+        if LANDMARKS in self.outputs:
+            moved = move_pair(image, record[LANDMARKS], augmentation, self.size)
+            image, example[LANDMARKS] = moved
+        else:
+            image = resize(augmentation.apply_to_image(image), self.size, self.size)
+        example["image"] = image
         if "domain" in self.outputs:
             example["domain"] = np.asarray(record["domain"], np.int64)
         return example

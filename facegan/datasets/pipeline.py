@@ -109,19 +109,12 @@ def _leave_encoded(features: Mapping[str, Any]) -> dict[str, Any]:
     return skip
 
 
-def read_domains(
-    dataset_dir: str | os.PathLike[str], split: str, field: str = "domain"
-) -> tuple[tuple[str, ...], list[tf.data.Dataset]]:
-    """Opens a prepared dataset as one dataset of records for each of its domains.
+def list_domains(dataset_dir: str | os.PathLike[str], field: str = "domain") -> tuple[str, ...]:
+    """What the domains of a prepared dataset are called, by number.
 
     Args:
         dataset_dir: The folder that holds ``dataset_info.json``.
-        split: As ``read_records`` takes it.
         field: The ``ClassLabel`` that says which domain a record belongs to.
-
-    Returns:
-        The domains' names, and their datasets for ``make_pipeline``; domains without a record in
-        this split are left out of both.
 
     Raises:
         DataError: The dataset has no such field.
@@ -133,10 +126,31 @@ def read_domains(
             f"The records of {dataset_dir} have no domain {field!r}; build a dataset with a folder "
             "for each domain (tools/build_dataset.py --dataset image_folder)."
         )
+    return tuple(feature.names)
+
+
+def read_domains(
+    dataset_dir: str | os.PathLike[str], split: str, field: str = "domain"
+) -> tuple[tuple[str, ...], list[tf.data.Dataset]]:
+    """Opens a prepared dataset as one dataset of records for each of its domains.
+
+    Args:
+        dataset_dir: The folder that holds ``dataset_info.json``.
+        split: As ``read_records`` takes it.
+        field: As ``list_domains`` takes it.
+
+    Returns:
+        The domains' names, and their datasets for ``make_pipeline``; domains without a record in
+        this split are left out of both.
+
+    Raises:
+        DataError: The dataset has no such field.
+    """
+    domains = list_domains(dataset_dir, field)
     records = read_records(dataset_dir, split)
     known = _read_counts(dataset_dir)
     names, datasets = [], []
-    for label, name in enumerate(feature.names):
+    for label, name in enumerate(domains):
         mine = records.filter(lambda record, label=label: record[field] == label)
         # Skipping through records costs reading them; the builder has counted already.
         count = known.get(f"{split}/{name}")
@@ -175,7 +189,7 @@ def make_pipeline(
     shard_index: int = 0,
     num_shards: int = 1,
     training: bool = True,
-    group: int = 1,
+    pattern: tuple[int, ...] = (0,),
 ) -> tf.data.Dataset:
     """Makes this shard's part of every global batch from ``start_step`` on.
 
@@ -191,8 +205,10 @@ def make_pipeline(
         num_shards: How many workers share each global batch.
         training: Endless, shuffled and augmented; else the records once, as they are, in the
             order on disk and domain after domain, with a smaller last batch.
-        group: How many examples in a row come from the same domain while training: with 2, a
-            batch's even and odd examples are pairs of two pictures of one domain.
+        pattern: What stands together while training: examples come in groups of so many, and
+            those of a group with equal numbers are of one domain. With (0, 0), a batch's even and
+            odd examples are pairs of one domain; with (0, 1, 1), there is an example of any domain
+            before each such pair.
 
     Returns:
         A dataset of dicts by the names of ``make_example.outputs``: pictures float32
@@ -203,7 +219,7 @@ def make_pipeline(
         ConfigError: The batch cannot be cut into the shards or groups, or a number is out of range.
         DataError: There are no records, or they lack a field.
     """
-    _check_numbers(config, seed, start_step, shard_index, num_shards, group)
+    _check_numbers(config, seed, start_step, shard_index, num_shards, len(pattern))
     domains = [records] if isinstance(records, tf.data.Dataset) else list(records)
     if not domains:
         raise DataError("There is no domain to take examples from; the split is empty.")
@@ -215,7 +231,7 @@ def make_pipeline(
     domains = [domain.map(_keep_fields(make_example.fields)) for domain in domains]
     first = start_step * config.batch_size
     if training:
-        stream = _balanced(domains, totals, config.shuffle_window, seed, first, group)
+        stream = _balanced(domains, totals, config.shuffle_window, seed, first, pattern)
     else:
         stream = functools.reduce(tf.data.Dataset.concatenate, domains).skip(first)
     per_shard = config.batch_size // num_shards
@@ -319,10 +335,10 @@ def _balanced(
     window: int,
     seed: int,
     first: int,
-    group: int,
+    pattern: tuple[int, ...],
 ) -> tf.data.Dataset:
-    """Blocks that hold one group of each domain, from example number ``first`` on."""
-    count = len(domains)
+    """Blocks that hold each domain once in every place of a group, from example ``first`` on."""
+    count, group = len(domains), len(pattern)
     if count == 1:
         return _endless(domains[0], totals[0], window, seed, first, 0)
     block = first // (count * group)
@@ -332,10 +348,14 @@ def _balanced(
     ]
 
     def order(number: tf.Tensor) -> tf.data.Dataset:
-        places = tf.random.experimental.stateless_shuffle(
-            tf.range(count, dtype=tf.int64), _fold([seed, -1], number)
-        )
-        return tf.data.Dataset.from_tensor_slices(tf.repeat(places, group))
+        orders = {
+            place: tf.random.experimental.stateless_shuffle(
+                tf.range(count, dtype=tf.int64), _fold([seed, -1 - place], number)
+            )
+            for place in set(pattern)
+        }
+        groups = tf.stack([orders[place] for place in pattern], axis=1)
+        return tf.data.Dataset.from_tensor_slices(tf.reshape(groups, [-1]))
 
     choices = tf.data.Dataset.range(block, np.iinfo(np.int64).max).flat_map(order)
     return tf.data.Dataset.choose_from_datasets(streams, choices).skip(first % (count * group))

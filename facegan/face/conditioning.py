@@ -7,11 +7,11 @@ not know its kind or version refuses it.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, get_args
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 
-from facegan.config import decode, encode, require_power_of_two
+from facegan.config import decode, encode, require_power_of_two, unknown_name
 from facegan.errors import ConfigError, DataError
 from facegan.face.label_maps import resize_labels
 from facegan.face.labels import conversion_table, find_schema
@@ -22,6 +22,8 @@ from facegan.image import resize
 
 # Loads an exported bundle by its folder's name and gives an engine that runs it.
 LoadEngine = Callable[[str], Any]
+# What landmarks are called in datasets' records and among models' inputs: [68, 2], pixels.
+LANDMARKS = "landmarks_xy_px"
 # Faces of a clip that a conditioner looks at before the first one is asked for.
 FIT_FACES = 16
 
@@ -120,11 +122,48 @@ class FewShotConditioningConfig:
             raise ConfigError(f"shots must be at least 1, got {self.shots}.")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class DomainConditioningConfig:
+    """The picture itself, for models that turn it into one of another domain.
+
+    Attributes:
+        size: Height and width of the picture, a power of two.
+        domains: What the domains are called, by number; none takes those of the dataset.
+        align: How a picture of a person is cut: "ffhq" as FFHQ and CelebA-HQ have their faces;
+            "none" takes the centred square.
+        landmarks: Whether the model is shown the landmarks, too.
+    """
+
+    KIND: ClassVar[str] = "domain_picture"
+    VERSION: ClassVar[int] = 1
+
+    size: int = 256
+    domains: tuple[str, ...] = ()
+    align: Literal["none", "ffhq"] = "ffhq"
+    landmarks: bool = False
+
+    def __post_init__(self) -> None:
+        require_power_of_two("size", self.size, 16)
+        if len(set(self.domains)) != len(self.domains):
+            raise ConfigError(f"domains must have different names, got {list(self.domains)}.")
+
+    def domain_index(self, name: str) -> int:
+        """The number of a domain.
+
+        Raises:
+            ConfigError: There is none of that name.
+        """
+        if name not in self.domains:
+            raise unknown_name("domain", name, self.domains, what="value")
+        return self.domains.index(name)
+
+
 AnyConditioning = (
     ConditioningConfig
     | LabelMapConditioningConfig
     | PictureConditioningConfig
     | FewShotConditioningConfig
+    | DomainConditioningConfig
 )
 
 # Every kind that this version can make, by the name that documents carry.
@@ -275,6 +314,33 @@ class LabelMapConditioner:
         return resize(image, size, size), landmarks
 
 
+class PictureConditioner:
+    """Shows a model the picture of a face, and where it is asked for its landmarks.
+
+    Call input: landmarks [68, 2] and the picture, both at the config's ``size``.
+    Call output: {"image": [size, size, 3] uint8}, and "landmarks_xy_px": [68, 2] float32.
+    """
+
+    needs_image = True
+
+    def __init__(self, config: DomainConditioningConfig) -> None:
+        self.config = config
+        self.crop_size = config.size
+        self.inputs: tuple[str, ...] = ("image", LANDMARKS) if config.landmarks else ("image",)
+
+    def fit(self, images: Sequence[np.ndarray], landmarks_xy_px: Sequence[np.ndarray]) -> None:
+        """Nothing to learn from other faces of the clip."""
+
+    def __call__(
+        self, landmarks_xy_px: np.ndarray, image: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Passes the picture on."""
+        if image is None:
+            raise DataError("The model repaints a picture; pass the crop with the landmarks.")
+        given = {"image": image, LANDMARKS: np.asarray(landmarks_xy_px, np.float32)}
+        return {name: given[name] for name in self.inputs}
+
+
 def make_conditioner(config: AnyConditioning, load_engine: LoadEngine | None = None) -> Conditioner:
     """Makes what fills a model's inputs from faces.
 
@@ -289,6 +355,8 @@ def make_conditioner(config: AnyConditioning, load_engine: LoadEngine | None = N
         return LandmarkConditioner(config)
     if isinstance(config, LabelMapConditioningConfig):
         return LabelMapConditioner(config, load_engine)
+    if isinstance(config, DomainConditioningConfig):
+        return PictureConditioner(config)
     raise ConfigError(
         f"A model that is shown {config.KIND!r} makes no face video; a face parser is used with "
         "--parser, or looked at with tools/parse_video.py."

@@ -21,14 +21,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from facegan import config as config_lib
-from facegan.datasets.examples import ExampleMaker, LandmarkExample
+from facegan.datasets.examples import ExampleMaker, LandmarkExample, PictureExample
 from facegan.datasets.few_shot_examples import FewShotExample
 from facegan.datasets.label_examples import LabelMapExample
 from facegan.datasets.pipeline import (
     PipelineConfig,
     count_records,
     iterate_batches,
+    list_domains,
     make_pipeline,
+    read_domains,
     read_records,
 )
 from facegan.datasets.storage import read_report
@@ -36,6 +38,7 @@ from facegan.errors import CheckpointError, ConfigError, DataError
 from facegan.face.conditioning import (
     AnyConditioning,
     ConditioningConfig,
+    DomainConditioningConfig,
     FewShotConditioningConfig,
     LabelMapConditioningConfig,
     decode_conditioning,
@@ -49,6 +52,8 @@ from facegan.training.trainer import TrainConfig
 VERSION = 1
 
 _PREVIEW_EXAMPLES = 4
+# Of models of domains: a source, and two references of one domain (``make_pipeline``).
+_DOMAIN_PATTERN = (0, 1, 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,10 +257,11 @@ def train_run(
             raise CheckpointError(
                 f"{init_from} is a {kind!r} run and cannot start a {wanted!r} run."
             )
+    conditioning = (config or read_run(run_dir)).conditioning
     try:
-        held_out = read_records(dataset_dir, "test")
+        held_out = open_records(conditioning, dataset_dir, "test")
     except DataError:
-        held_out = read_records(dataset_dir, "train")
+        held_out = open_records(conditioning, dataset_dir, "train")
 
     def begin(session: Any) -> None:
         if init_from is not None:
@@ -263,7 +269,7 @@ def train_run(
 
     return train_records(
         config,
-        read_records(dataset_dir, "train"),
+        open_records(conditioning, dataset_dir, "train"),
         held_out,
         strategy=strategy,
         source=dataset_dir,
@@ -294,7 +300,7 @@ def train_records(
 
     Args:
         config: As ``train_run`` has it.
-        records: A ``tf.data.Dataset`` of records, as ``read_records`` gives it.
+        records: A ``tf.data.Dataset`` of records, or one for each domain: ``open_records``.
         held_out: Likewise, for the previews.
         strategy: The distribution strategy.
         source: Where the records are, for messages.
@@ -310,7 +316,8 @@ def train_records(
     chief = devices.worker_index() == 0
     run_dir = pathlib.Path(run_dir)
     config = _open_run_dir(run_dir, config, resume, overwrite, write=chief)
-    examples = count_records(records)
+    domains = records if isinstance(records, list) else [records]
+    examples = sum(map(count_records, domains))
     if chief:
         write_conditioning(run_dir, config.conditioning, geometry)
     make_example = make_example_maker(config.conditioning)
@@ -333,6 +340,7 @@ def train_records(
             start_step=session.step,
             shard_index=devices.worker_index(),
             num_shards=devices.worker_count(),
+            pattern=_DOMAIN_PATTERN if isinstance(records, list) else (0,),
         )
         preview = _preview_batch(held_out, make_example, config.data)
         with progress("Train") as callback:
@@ -348,12 +356,60 @@ def train_records(
     }
 
 
+def open_records(
+    conditioning: AnyConditioning, dataset_dir: str | os.PathLike[str], split: str
+) -> Any:
+    """The records of a split as a conditioning wants them: one dataset, or one for each domain.
+
+    Raises:
+        DataError: There is no such split, or its records have no domain.
+    """
+    if not isinstance(conditioning, DomainConditioningConfig):
+        return read_records(dataset_dir, split)
+    names, domains = read_domains(dataset_dir, split)
+    if not domains:
+        raise DataError(f"The split {split!r} of {dataset_dir} is empty.")
+    return domains
+
+
 def _fit_to_dataset(config: RunConfig, dataset_dir: pathlib.Path) -> RunConfig:
     """Fills in what a config leaves to the dataset."""
+    if isinstance(config.conditioning, DomainConditioningConfig):
+        return _fit_to_domains(config, config.conditioning, dataset_dir)
     if getattr(config.recipe, "num_videos", 0) is not None:
         return config
     recipe = dataclasses.replace(config.recipe, num_videos=count_videos(dataset_dir))
     return dataclasses.replace(config, recipe=recipe)
+
+
+def _fit_to_domains(
+    config: RunConfig, conditioning: DomainConditioningConfig, dataset_dir: pathlib.Path
+) -> RunConfig:
+    names = list_domains(dataset_dir)
+    missing = [name for name in names if name not in read_domains(dataset_dir, "train")[0]]
+    if missing:
+        raise DataError(f"The domain {missing[0]!r} of {dataset_dir} has no picture to learn from.")
+    if conditioning.domains not in ((), names):
+        raise ConfigError(
+            f"conditioning.domains are {', '.join(conditioning.domains)}, but those of "
+            f"{dataset_dir} are {', '.join(names)}. Leave them out, to take the dataset's."
+        )
+    if conditioning.align == "none" and _stored_aligned(dataset_dir):
+        raise ConfigError(
+            f'The faces of {dataset_dir} are aligned, but conditioning.align is "none", so that '
+            "other pictures would be cut in another way. Add --set conditioning.align=ffhq."
+        )
+    settled = dataclasses.replace(conditioning, domains=names)
+    config = with_everywhere(config, {"num_domains": len(names)})
+    return dataclasses.replace(config, conditioning=settled)
+
+
+def _stored_aligned(dataset_dir: pathlib.Path) -> bool:
+    try:
+        settings = read_report(dataset_dir).get("config", {})
+    except ConfigError:  # a dataset that somebody else's builder made
+        return False
+    return settings.get("align", "none") != "none"
 
 
 def count_videos(dataset_dir: str | os.PathLike[str]) -> int:
@@ -382,6 +438,9 @@ def make_example_maker(conditioning: AnyConditioning) -> ExampleMaker:
         return LandmarkExample(conditioning)
     if isinstance(conditioning, FewShotConditioningConfig):
         return FewShotExample(conditioning)
+    if isinstance(conditioning, DomainConditioningConfig):
+        landmarks = conditioning.landmarks
+        return PictureExample(conditioning.size, domain=True, landmarks=landmarks)
     background = None
     if isinstance(conditioning, LabelMapConditioningConfig):
         background = conditioning.background
@@ -499,9 +558,10 @@ def _differences(old: Any, new: Any, where: str = "") -> list[str]:
 def _preview_batch(
     records: Any, make_example: ExampleMaker, data: PipelineConfig
 ) -> dict[str, Any]:
-    """A few examples, spread over the records."""
-    stride = max(count_records(records) // _PREVIEW_EXAMPLES, 1)
-    records = records.shard(stride, 0).take(_PREVIEW_EXAMPLES)
-    data = dataclasses.replace(data, batch_size=_PREVIEW_EXAMPLES)
-    batches = make_pipeline(records, make_example, data, training=False)
+    """A few examples, spread over the records, and over the domains where there are some."""
+    domains = records if isinstance(records, list) else [records]
+    each = max(_PREVIEW_EXAMPLES // len(domains), 1)
+    few = [domain.shard(max(count_records(domain) // each, 1), 0).take(each) for domain in domains]
+    data = dataclasses.replace(data, batch_size=each * len(domains))
+    batches = make_pipeline(few, make_example, data, training=False)
     return next(iter(batches.as_numpy_iterator()))
