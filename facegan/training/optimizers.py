@@ -17,7 +17,8 @@ from facegan.training.schedules import ScheduleConfig
 class AdamConfig:
     """Adam (Kingma and Ba 2015) with a learning-rate schedule.
 
-    ``epsilon`` is PyTorch's default, not Keras'.
+    ``epsilon`` is PyTorch's default, not Keras'. ``weight_decay`` is coupled, as in PyTorch's Adam:
+    it adds that share of every weight to its gradient.
     """
 
     KIND: ClassVar[str] = "adam"
@@ -26,6 +27,7 @@ class AdamConfig:
     beta_1: float = 0.5
     beta_2: float = 0.999
     epsilon: float = 1e-8
+    weight_decay: float = 0.0
     schedule: ScheduleConfig = ScheduleConfig()
 
     def __post_init__(self) -> None:
@@ -34,6 +36,12 @@ class AdamConfig:
         for name in ("beta_1", "beta_2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}.")
+        _require_decay(self.weight_decay)
+
+
+def _require_decay(weight_decay: float) -> None:
+    if weight_decay < 0:
+        raise ConfigError(f"weight_decay must be >= 0, got {weight_decay}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,8 +92,7 @@ class SgdConfig:
             raise ConfigError(f"learning_rate must be above 0, got {self.learning_rate}.")
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"momentum must be in [0, 1), got {self.momentum}.")
-        if self.weight_decay < 0:
-            raise ConfigError(f"weight_decay must be >= 0, got {self.weight_decay}.")
+        _require_decay(self.weight_decay)
 
 
 OptimizerConfig = AdamConfig | SgdConfig
@@ -151,6 +158,26 @@ class MomentumSgd(keras.optimizers.Optimizer):
         self.assign_sub(variable, self._factors[index] * learning_rate * moved)
 
 
+class CoupledAdam(keras.optimizers.Adam):
+    """Adam on gradients to which a share of each weight is added.
+
+    Keras' own weight decay is that of AdamW: it shrinks weights apart from the gradient.
+
+    Args:
+        decay: The share.
+        **kwargs: Of ``keras.optimizers.Adam``.
+    """
+
+    def __init__(self, decay: float, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._decay = decay
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable and its moments."""
+        gradient = keras.ops.cast(gradient, variable.dtype) + self._decay * variable
+        super().update_step(gradient, variable, learning_rate)
+
+
 def _rate_factor(config: SgdConfig, path: str) -> float:
     return next((f.factor for f in config.rate_factors if re.search(f.variables, path)), 1.0)
 
@@ -165,10 +192,13 @@ def make_optimizer(config: OptimizerConfig, name: str) -> keras.Optimizer:
     """
     if isinstance(config, SgdConfig):
         return MomentumSgd(config, name=f"{name}_sgd")
-    return keras.optimizers.Adam(
-        learning_rate=config.learning_rate,
-        beta_1=config.beta_1,
-        beta_2=config.beta_2,
-        epsilon=config.epsilon,
-        name=f"{name}_adam",
-    )
+    constants = {
+        "learning_rate": config.learning_rate,
+        "beta_1": config.beta_1,
+        "beta_2": config.beta_2,
+        "epsilon": config.epsilon,
+        "name": f"{name}_adam",
+    }
+    if config.weight_decay:
+        return CoupledAdam(config.weight_decay, **constants)
+    return keras.optimizers.Adam(**constants)

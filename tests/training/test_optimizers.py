@@ -40,6 +40,20 @@ def test_one_step_is_adams_formula():
     np.testing.assert_allclose(np.array(weight), first - move, atol=1e-5)
 
 
+def test_adams_weight_decay_is_coupled():
+    adam = AdamConfig(learning_rate=0.1, beta_1=0.5, beta_2=0.9, epsilon=1e-8)
+    decayed = make_optimizer(dataclasses.replace(adam, weight_decay=0.25), "net")
+    plain = make_optimizer(adam, "net")
+    weight, twin = (keras.Variable(np.array([1.0, -2.0], np.float32)) for _ in range(2))
+    for gradient in ([0.5, -1.0], [0.25, 3.0], [-0.3, 0.0]):
+        # PyTorch's Adam: a share of the weight is part of the gradient, moments included.
+        plain.apply([np.array(gradient, np.float32) + 0.25 * np.array(twin)], [twin])
+        decayed.apply([np.array(gradient, np.float32)], [weight])
+    np.testing.assert_allclose(np.array(weight), np.array(twin), atol=1e-6)
+    with pytest.raises(ConfigError, match="weight_decay must be >= 0, got -1"):
+        AdamConfig(weight_decay=-1.0)
+
+
 def variables():
     """A kernel and a bias of a head, and a kernel of another layer."""
     with keras.name_scope("head"):
