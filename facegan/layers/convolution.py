@@ -251,7 +251,8 @@ def compose_upsampling_kernel(kernel: Any) -> Any:
     # Output pixel 2i + a sees source pixel i + d through the taps k with (2i + a + k - 1) // 2
     # = i + d. Tap t of the transposed kernel joins output 2i - 1 + t with source pixel i, so it is
     # the sum of the taps 2 - t and 3 - t, and along one axis: [k2, k1 + k2, k0 + k1, k0].
-    flipped = ops.flip(ops.transpose(kernel, (0, 1, 3, 2)), axis=(0, 1))
+    # OpenVINO knows no reversal of two axes at once.
+    flipped = ops.flip(ops.flip(ops.transpose(kernel, (0, 1, 3, 2)), axis=0), axis=1)
     return _sum_of_shifts(flipped)
 
 

@@ -16,7 +16,9 @@ MODELS: dict[str, tuple[str, ...]] = {
         "PersonGenerator",
         "TalkingHeadDiscriminator",
     ),
+    "stargan_v2": ("StarGenerator", "MappingNetwork", "StarStyleEncoder", "StarDiscriminator"),
     "perceptual": ("VGGFeatures",),
+    "lpips": ("Lpips",),
     "face_parser": ("BiSeNet", "ParserUNet"),
 }
 

@@ -1,6 +1,7 @@
 """What every model has in common: it is made from one frozen config, and saved with it."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 import keras
@@ -40,13 +41,26 @@ class ConfiguredModel(keras.Model):
 Net = TypeVar("Net", bound=ConfiguredModel)
 
 
+def copy_net(net: Net, dtype: str = "float32") -> Net:
+    """Makes the same net once more, to compute in another type.
+
+    Args:
+        net: A built one.
+        dtype: Type in which the new one computes and keeps its weights; "bfloat16" saves the
+            conversion of every weight at every call that a mixed policy makes.
+
+    Raises:
+        ConfigError: The net is not built.
+    """
+    return _copy(net, net.config, dtype, {})
+
+
 def fold_spectral_norm(net: Net, dtype: str = "float32") -> Net:
     """Makes a net for serving whose kernels are divided by their singular values already.
 
     Args:
         net: A built one whose config has ``spectral_norm``. It is left as it is.
-        dtype: Type in which the new one computes and keeps its weights; "bfloat16" saves the
-            conversion of every weight at every call that a mixed policy makes.
+        dtype: As ``copy_net`` has it.
 
     Returns:
         A net with ``spectral_norm=False`` and, up to rounding, the same outputs at inference. It is
@@ -55,19 +69,28 @@ def fold_spectral_norm(net: Net, dtype: str = "float32") -> Net:
     Raises:
         ConfigError: The net is not built.
     """
-    if not net.built:
-        raise ConfigError("fold_spectral_norm needs a built net; call build first.")
-    config = dataclasses.replace(net.config, spectral_norm=False)
-    folded = type(net)(config, name=net.name, dtype=dtype)
-    shapes = net.input_shapes()
-    folded.build({name: (None, *shape) for name, shape in shapes.items()})
-    values = {_path(variable): variable for variable in net.variables}
-    for layer in net._flatten_layers():
-        if isinstance(layer, SpectralConv2D):
-            values[_path(layer.kernel)] = layer.normalized_kernel()
-    for variable in folded.variables:
+    _require_built(net)
+    normalized = {
+        _path(layer.kernel): layer.normalized_kernel()
+        for layer in net._flatten_layers()
+        if isinstance(layer, SpectralConv2D)
+    }
+    return _copy(net, dataclasses.replace(net.config, spectral_norm=False), dtype, normalized)
+
+
+def _copy(net: Net, config: Any, dtype: str, changed: Mapping[str, Any]) -> Net:
+    _require_built(net)
+    copy = type(net)(config, name=net.name, dtype=dtype)
+    copy.build({name: (None, *shape) for name, shape in net.input_shapes().items()})
+    values = {_path(variable): variable for variable in net.variables} | dict(changed)
+    for variable in copy.variables:
         variable.assign(values[_path(variable)])
-    return folded
+    return copy
+
+
+def _require_built(net: ConfiguredModel) -> None:
+    if not net.built:
+        raise ConfigError(f"{net.name} is not built; call build first.")
 
 
 def _path(variable: keras.Variable) -> str:
