@@ -55,7 +55,7 @@ class TensorSpec:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class MethodSpec:
-    """A signature beside the main ones, such as ``embed``: its inputs and outputs, float32."""
+    """A signature beside the main ones, such as ``embed``: its inputs and outputs."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

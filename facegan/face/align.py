@@ -140,6 +140,10 @@ class CropPath:
             ]
         )
 
+    def extract(self, image: np.ndarray, index: int, size_px: int) -> np.ndarray:
+        """The square of a frame [H, W, 3] uint8: [size_px, size_px, 3] uint8."""
+        return extract_crop(image, self.crop_matrix(index, size_px), size_px)
+
 
 def plan_crops(
     landmarks_xy_px: np.ndarray,
@@ -208,7 +212,7 @@ def _steady_path(
     if (np.abs(middle - rest) <= config.steady * side).all():
         path = np.repeat(rest[None], len(middle), axis=0)
     else:
-        path = _smooth_gaussian(middle, config.smooth_frames)
+        path = smooth_gaussian(middle, config.smooth_frames)
         # A fast move may outrun the smooth path: the face itself never leaves the square.
         room = max(0.0, (side - 1.2 * box_px) / 2.0)
         path = np.clip(path, middle - room, middle + room)
@@ -225,7 +229,8 @@ def _steady_path(
     return path
 
 
-def _smooth_gaussian(values: np.ndarray, sigma: float) -> np.ndarray:
+def smooth_gaussian(values: np.ndarray, sigma: float) -> np.ndarray:
+    """Smooths columns [N, D] over N by a Gaussian of a standard deviation in rows."""
     if sigma <= 0.0:
         return values.copy()
     radius = max(1, round(3.0 * sigma))
@@ -322,7 +327,16 @@ def face_mask(landmarks_xy_px: np.ndarray, size_px: int, feather: float = 0.05) 
     mask: np.ndarray = np.zeros((size_px, size_px), np.uint8)
     fixed = np.rint(np.clip(hull, -4.0 * size_px, 5.0 * size_px) * 16).astype(np.int32)
     cv2.fillConvexPoly(mask, fixed, 255, cv2.LINE_AA, shift=4)
-    width = max(1, round(feather * size_px))
+    return _fade(mask, feather)
+
+
+def square_mask(size_px: int, feather: float = 0.05) -> np.ndarray:
+    """A soft mask of a whole square; arguments and result as ``face_mask`` has them."""
+    return _fade(np.full((size_px, size_px), 255, np.uint8), feather)
+
+
+def _fade(mask: np.ndarray, feather: float) -> np.ndarray:
+    width = max(1, round(feather * len(mask)))
     mask[:width], mask[-width:], mask[:, :width], mask[:, -width:] = 0, 0, 0, 0
     # Two box filters of this width fade over 2 * width pixels, centred on the hull's edge.
     for _ in range(2):

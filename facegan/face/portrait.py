@@ -9,13 +9,14 @@ Reference: Karras et al., "Progressive Growing of GANs", ICLR 2018, appendix C; 
 square (Karras et al., "A Style-Based Generator Architecture for GANs", CVPR 2019, appendix A).
 """
 
+import dataclasses
 import math
 
 import cv2
 import numpy as np
 
 from facegan.errors import DataError
-from facegan.face.align import extract_crop, invert_matrix
+from facegan.face.align import compose_matrices, extract_crop, invert_matrix, smooth_gaussian
 from facegan.face.landmarks import GROUPS, NUM_LANDMARKS
 from facegan.image import resize
 
@@ -127,6 +128,62 @@ def extract_portrait(image: np.ndarray, matrix: np.ndarray, size_px: int) -> np.
     median = np.median(portrait[~outside], axis=0).astype(np.float32)
     mixed += (median - mixed) * strength[..., None]
     return np.rint(mixed).astype(np.uint8)  # inside, where the strength is 0, as it was
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PortraitPath:
+    """One portrait for each frame of a clip.
+
+    Attributes:
+        matrices: [N, 2, 3] float64, from frame pixels to a portrait of one pixel.
+    """
+
+    matrices: np.ndarray
+
+    def crop_matrix(self, index: int, size_px: int) -> np.ndarray:
+        """[2, 3] float64 from frame pixels to pixels of the portrait of ``size_px``."""
+        shift = (size_px - 1) / 2.0
+        enlarge = np.array([[size_px, 0.0, shift], [0.0, size_px, shift]])
+        return compose_matrices(enlarge, self.matrices[index])
+
+    def extract(self, image: np.ndarray, index: int, size_px: int) -> np.ndarray:
+        """The portrait of a frame [H, W, 3] uint8: [size_px, size_px, 3] uint8."""
+        return extract_portrait(image, self.crop_matrix(index, size_px), size_px)
+
+
+def plan_portraits(
+    landmarks_xy_px: np.ndarray, present: np.ndarray, smooth_frames: float = 2.0
+) -> PortraitPath:
+    """Where the portraits of a clip's frames lie.
+
+    A portrait's side follows from the mouth's height, too, and would pump while a person speaks;
+    it is smoothed over ten times as many frames as place and turn.
+
+    Args:
+        landmarks_xy_px: [N, 68, 2], the face of each frame; may be a memory map.
+        present: [N] bool, False where the frame has no face.
+        smooth_frames: Standard deviation of the smoothing, in frames.
+
+    Raises:
+        DataError: No frame has a face.
+    """
+    known = np.flatnonzero(np.asarray(present, bool))
+    if not len(known):
+        raise DataError(f"None of the {len(present)} frames has a face, so none has a portrait.")
+    matrices = np.stack([portrait_matrix(landmarks_xy_px[i], 1) for i in known])
+    scale = np.hypot(matrices[:, 0, 0], matrices[:, 1, 0])
+    turn = np.unwrap(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
+    # The portrait's only pixel is its centre.
+    centre = np.stack([invert_matrix(matrix)[:, 2] for matrix in matrices])
+    frames = np.arange(len(present))
+    rows = np.column_stack([centre, turn, np.log(scale)])
+    rows = np.column_stack([np.interp(frames, known, column) for column in rows.T])
+    rows[:, :3] = smooth_gaussian(rows[:, :3], smooth_frames)
+    rows[:, 3:] = smooth_gaussian(rows[:, 3:], 10.0 * smooth_frames)
+    cosine, sine = np.exp(rows[:, 3]) * np.cos(rows[:, 2]), np.exp(rows[:, 3]) * np.sin(rows[:, 2])
+    linear = np.stack([np.stack([cosine, -sine], 1), np.stack([sine, cosine], 1)], 1)
+    shift = -np.einsum("nij,nj->ni", linear, rows[:, :2])
+    return PortraitPath(np.concatenate([linear, shift[:, :, None]], axis=2))
 
 
 def _extract(image: np.ndarray, matrix: np.ndarray, size_px: int, mirror: bool) -> np.ndarray:

@@ -6,28 +6,25 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from facegan.config import encode, require_power_of_two
 from facegan.errors import ConfigError
-from facegan.face.align import transform_points
-from facegan.face.landmarks import NUM_LANDMARKS, DetectorConfig, resize_landmarks
-from facegan.face.portrait import extract_portrait, portrait_matrix, portrait_side_px
-from facegan.image import encode_picture, resize
-from facegan.preparation.faces import find_largest_face
+from facegan.face.landmarks import NUM_LANDMARKS, DetectorConfig
+from facegan.image import encode_picture
 from facegan.preparation.items import (
     Item,
     LeftOut,
     Listing,
     Outcome,
-    Rejected,
     check_shares,
     split_by_name,
 )
 from facegan.preparation.pictures import read_photo
 from facegan.preparation.sources import Source
+from facegan.preparation.squares import Align, cut_square
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _SPLIT_FOLDERS = {
@@ -58,7 +55,7 @@ class ImageFolderConfig:
     KIND: ClassVar[str] = "image_folder"
 
     size: int = 256
-    align: Literal["none", "ffhq"] = "none"
+    align: Align = "none"
     landmarks: bool = False
     min_scale: float = 0.5
     validation: float = 0.0
@@ -98,12 +95,21 @@ class PictureWork:
         (file,) = item.files
         image = read_photo(self.source.read(file), file, turn_upright=True)
         counts = {f"{item.data['split']}/{item.data['domain']}": 1}
-        cut = self._align if self.config.align == "ffhq" else self._cut_centre
-        square, landmarks = cut(image, file)
+        config = self.config
+        square = cut_square(
+            image,
+            file,
+            config.size,
+            align=config.align,
+            detector=config.detector,
+            landmarks=config.landmarks,
+            min_side_px=config.min_scale * config.size,
+        )
+        landmarks = square.landmarks_xy_px
         if landmarks is None and self.config.landmarks:
             counts["no_face"] = 1
         record: dict[str, Any] = {
-            "image": encode_picture(square),
+            "image": encode_picture(square.image),
             "domain": item.data["domain"],
             "file": file,
         }
@@ -111,38 +117,6 @@ class PictureWork:
             nothing = np.full((NUM_LANDMARKS, 2), np.nan, np.float32)
             record["landmarks_xy_px"] = nothing if landmarks is None else landmarks
         return Outcome(((item.key, record),), counts=counts)
-
-    def _align(self, image: np.ndarray, file: str) -> tuple[np.ndarray, np.ndarray | None]:
-        size = self.config.size
-        face = find_largest_face(image, self.config.detector)
-        if face is None:
-            raise Rejected("no_face", f"No face is found in {file}, so it cannot be aligned.")
-        matrix = portrait_matrix(face.landmarks_xy_px, size)
-        self._check_size(portrait_side_px(matrix, size), file)
-        landmarks = transform_points(matrix, face.landmarks_xy_px).astype(np.float32)
-        return extract_portrait(image, matrix, size), landmarks
-
-    def _cut_centre(self, image: np.ndarray, file: str) -> tuple[np.ndarray, np.ndarray | None]:
-        size = self.config.size
-        side = min(image.shape[:2])
-        self._check_size(side, file)
-        top, left = ((length - side) // 2 for length in image.shape[:2])
-        square = image[top : top + side, left : left + side]
-        landmarks = None
-        if self.config.landmarks:
-            face = find_largest_face(np.ascontiguousarray(square), self.config.detector)
-            if face is not None:
-                landmarks = resize_landmarks(face.landmarks_xy_px, (side, side), (size, size))
-        return resize(square, size, size), landmarks
-
-    def _check_size(self, side_px: float, file: str) -> None:
-        least = self.config.min_scale * self.config.size
-        if side_px < least:
-            raise Rejected(
-                "too_small",
-                f"The square cut from {file} is {side_px:.0f} px wide, at least {least:.0f} are "
-                "needed (min_scale).",
-            )
 
 
 def list_pictures(source: Source, config: ImageFolderConfig) -> Listing:

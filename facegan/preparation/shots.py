@@ -15,7 +15,7 @@ from facegan.face.align import CropConfig, extract_crop, plan_crops, transform_p
 from facegan.face.landmarks import DetectorConfig
 from facegan.preparation.face_clips import choose_evenly
 from facegan.preparation.faces import find_largest_face
-from facegan.preparation.pictures import read_photo
+from facegan.preparation.squares import read_photo_file
 from facegan.video.reader import VideoReader, count_frames
 
 # Of a video so many times as many frames are searched as are wanted: some show no face.
@@ -63,11 +63,7 @@ def read_shots(
         raise ConfigError("At least one picture of the person is needed, got none.")
     found = []
     for path in map(pathlib.Path, paths):
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"Cannot read {path}: {error.strerror or error}.") from error
-        image = read_photo(data, str(path), turn_upright=True)
+        image = read_photo_file(path)
         face = find_largest_face(image, detector or DetectorConfig())
         if face is None:
             raise DataError(

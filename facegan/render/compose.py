@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
-from facegan.face.align import extract_crop, face_mask, paste_back
+from facegan.face.align import face_mask, paste_back, square_mask
 from facegan.face.label_maps import paint_background
 from facegan.render.plan import FacePlan, ShownFace
 from facegan.video.deflicker import DeflickerConfig, FrameDeflicker
@@ -49,6 +50,7 @@ class Composer:
         deflicker: Of the generated pictures.
         feather: Width of the pasted face's soft edge as a share of the square.
         colour_match: Whether a pasted face takes the colours around it.
+        paste: What of the generated picture is pasted: the face alone, or all of it.
         background: (r, g, b) of the background of generated pictures; None leaves it.
     """
 
@@ -60,11 +62,12 @@ class Composer:
         deflicker: DeflickerConfig,
         feather: float,
         colour_match: bool,
+        paste: Literal["face", "square"] = "face",
         background: tuple[int, int, int] | None = None,
     ) -> None:
         self._plan, self._full_frame = plan, full_frame
         self._feather, self._colour_match = feather, colour_match
-        self._background = background
+        self._paste, self._background = paste, background
         self._deflicker = None if deflicker.method == "off" else FrameDeflicker(deflicker)
 
     def __call__(self, job: Job) -> np.ndarray:
@@ -80,7 +83,10 @@ class Composer:
             patch = paint_background(patch, job.label_map, self._background)
         if not self._full_frame or job.image is None:
             return patch
-        mask = face_mask(job.face.landmarks_xy_px, self._plan.size_px, self._feather)
+        if self._paste == "face":
+            mask = face_mask(job.face.landmarks_xy_px, self._plan.size_px, self._feather)
+        else:
+            mask = square_mask(self._plan.size_px, self._feather)
         return paste_back(
             job.image, patch, job.face.patch_to_frame, mask, colour_match=self._colour_match
         )
@@ -92,4 +98,4 @@ class Composer:
             return np.zeros(shape, np.uint8)
         if self._full_frame:
             return job.image
-        return extract_crop(job.image, self._plan.crop.crop_matrix(job.index, size), size)
+        return self._plan.crop.extract(job.image, job.index, size)

@@ -13,7 +13,6 @@ import numpy as np
 
 from facegan.bundle import Manifest, read_manifest
 from facegan.errors import ConfigError
-from facegan.face.align import extract_crop
 from facegan.face.conditioning import FIT_FACES, Conditioner, LabelMapConditioningConfig
 from facegan.face.labels import find_schema
 from facegan.face.landmark_warp import bend_to_landmarks
@@ -159,7 +158,7 @@ class ConditionStage:
 
     def _look(self, index: int, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         size = self._conditioner.crop_size
-        crop = extract_crop(frame, self._plan.crop.crop_matrix(index, size), size)
+        crop = self._plan.crop.extract(frame, index, size)
         landmarks = self._plan.crop_landmarks(index, size)
         shown = self._plan.face(index) if self._plan.retargets else None
         if shown is None:

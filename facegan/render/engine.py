@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from facegan import image as image_lib
-from facegan.bundle import ONNX_FILE, Manifest, read_manifest
+from facegan.bundle import ONNX_FILE, Manifest, TensorSpec, read_manifest
 from facegan.config import unknown_name
 from facegan.errors import BundleError, ConfigError
 
@@ -265,26 +265,53 @@ def load_engine(
     return _ENGINES[name](bundle_dir, manifest, config)
 
 
-def run_method(
-    bundle_dir: str | os.PathLike[str], manifest: Manifest, name: str, inputs: Arrays
-) -> dict[str, np.ndarray]:
-    """Runs a further signature of a bundle once, with TensorFlow, whatever runs its pictures.
+class BundleMethods:
+    """The further signatures of a bundle, run with TensorFlow, whatever runs its pictures.
 
     Args:
         bundle_dir: The bundle.
         manifest: Its manifest.
-        name: Of the signature, one of the manifest's ``methods``.
-        inputs: By name, float32; pictures in [-1, 1].
 
     Raises:
-        BundleError: The bundle has no such signature or cannot be loaded.
+        BundleError: The bundle cannot be loaded.
     """
-    if name not in manifest.methods:
-        raise BundleError(f"The bundle {bundle_dir} has no signature {name!r}. Export it again.")
-    tf = _import_runtime("tensorflow", "tensorflow")
-    loaded = _load_saved_model(tf, bundle_dir)
-    tensors = {key: tf.constant(value, tf.float32) for key, value in inputs.items()}
-    return {key: value.numpy() for key, value in loaded.signatures[name](**tensors).items()}
+
+    def __init__(self, bundle_dir: str | os.PathLike[str], manifest: Manifest) -> None:
+        self._tf = _import_runtime("tensorflow", "tensorflow")
+        self._bundle_dir, self.manifest = bundle_dir, manifest
+        self._owner = _load_saved_model(self._tf, bundle_dir)
+
+    def find_input(self, method: str, name: str) -> TensorSpec:
+        """What a method's input looks like.
+
+        Raises:
+            BundleError: The bundle has no such method.
+        """
+        specs = () if method not in self.manifest.methods else self.manifest.methods[method].inputs
+        for spec in specs:
+            if spec.name == name:
+                return spec
+        raise BundleError(
+            f"The bundle {self._bundle_dir} has no signature {method!r} with an input {name!r}. "
+            "Export it again."
+        )
+
+    def run(self, method: str, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Runs a method.
+
+        Args:
+            method: One of the manifest's ``methods``.
+            inputs: By name, as the manifest says; pictures in [-1, 1].
+
+        Raises:
+            BundleError: The bundle has no such method.
+        """
+        tensors = {
+            name: self._tf.constant(value, self.find_input(method, name).dtype)
+            for name, value in inputs.items()
+        }
+        outputs = self._owner.signatures[method](**tensors)
+        return {name: value.numpy() for name, value in outputs.items()}
 
 
 def _load_saved_model(tf: Any, bundle_dir: str | os.PathLike[str]) -> Any:

@@ -19,7 +19,8 @@ from facegan.face.landmarks import DetectorConfig
 from facegan.face.retarget import fit_geometry
 from facegan.image import decode_picture, resize, to_float
 from facegan.preparation.shots import Shots, read_shots
-from facegan.render.engine import run_method
+from facegan.render.engine import BundleMethods
+from facegan.render.style import STYLE, StyleChoice, find_styles, style_files
 from facegan.render.workspace import identify_file
 
 # Input of a bundle whose style is read from a picture.
@@ -50,6 +51,7 @@ def read_person(
     *,
     style_image: str | None,
     portraits: Sequence[str],
+    style: StyleChoice | None = None,
     crop: CropConfig,
     detector: DetectorConfig,
 ) -> Person:
@@ -62,6 +64,10 @@ def read_person(
     names = {spec.name for spec in manifest.inputs}
     _require("style_image", style_image, STYLE_IMAGE in names, manifest, "a style from a picture")
     _require("portraits", portraits, EMBEDDING in names, manifest, "a person from portraits")
+    _require("style", style, STYLE in names, manifest, "the style of a domain")
+    if style:
+        found = find_styles(BundleMethods(bundle_dir, manifest), [style], detector)
+        return Person({STYLE: found[0]}, None, style_files([style]))
     if style_image:
         return _read_style(manifest, style_image)
     if portraits:
@@ -89,7 +95,7 @@ def embed_person(
     """
     drawings = np.stack([conditioner(xy)["condition"] for xy in shots.landmarks_xy_px])
     inputs = {"images": to_float(shots.images)[None], "conditions": to_float(drawings)[None]}
-    embedding = run_method(bundle_dir, manifest, EMBED, inputs)[EMBEDDING][0]
+    embedding = BundleMethods(bundle_dir, manifest).run(EMBED, inputs)[EMBEDDING][0]
     present = np.ones(len(shots), bool)
     geometry = fit_geometry(shots.landmarks_xy_px, present, manifest.image_size)
     return Person({EMBEDDING: embedding}, config_lib.encode(geometry), fingerprints)

@@ -48,6 +48,7 @@ from facegan.render.engine import Engine, EngineConfig, load_engine
 from facegan.render.person import read_person
 from facegan.render.plan import FacePlan, MissingFace, make_conditioner, make_plan
 from facegan.render.stages import Background, StageClock, batches
+from facegan.render.style import StyleChoice
 from facegan.render.workspace import WorkFolder, identify_file
 from facegan.video.deflicker import DeflickerConfig, FrameDeflicker
 from facegan.video.frames import ClipInfo, Frame
@@ -85,9 +86,12 @@ class RenderConfig:
             the model was trained with.
         style_image: Picture whose style is taken, for a model that takes one.
         portraits: Pictures of the person who is painted, for a model that takes any person.
+        style: For a model that turns faces into others of a domain: which, and in whose style.
         deflicker: Steadies the generated pictures.
         engine: Which runtime runs the network.
         batch_size: Pictures that are generated at a time.
+        paste: What is pasted into a full frame: the face alone, or the whole generated square,
+            with what there is of hair and background.
         feather: Width of the pasted face's soft edge as a share of the square.
         colour_match: Whether a pasted face takes the colours of what is around it.
         crf: Quality of the encoded video, 0 (lossless) to 51.
@@ -112,9 +116,11 @@ class RenderConfig:
     background: tuple[int, int, int] | None = None
     style_image: str | None = None
     portraits: tuple[str, ...] = ()
+    style: StyleChoice | None = None
     deflicker: DeflickerConfig = dataclasses.field(default_factory=DeflickerConfig)
     engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
     batch_size: int = 4
+    paste: Literal["face", "square"] = "face"
     feather: float = 0.05
     colour_match: bool = True
     crf: int = 18
@@ -233,6 +239,7 @@ def render_video(
         conditioner,
         style_image=config.style_image,
         portraits=config.portraits,
+        style=config.style,
         crop=config.crop,
         detector=config.detector,
     )
@@ -450,6 +457,7 @@ def _render(
             deflicker=config.deflicker,
             feather=config.feather,
             colour_match=config.colour_match,
+            paste=config.paste,
             background=shown.background,
         )
         for job in jobs:

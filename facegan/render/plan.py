@@ -25,14 +25,23 @@ from facegan.face.align import (
     transform_points,
 )
 from facegan.face.analysis import Track
-from facegan.face.conditioning import Conditioner, LoadEngine, decode_conditioning
+from facegan.face.conditioning import (
+    Conditioner,
+    DomainConditioningConfig,
+    LoadEngine,
+    decode_conditioning,
+)
 from facegan.face.landmarks import SKULL_POINTS
 from facegan.face.parsing import ParserConfig
+from facegan.face.portrait import PortraitPath, plan_portraits
 from facegan.face.retarget import FaceGeometry, RetargetConfig, Retargeter, fit_geometry
 from facegan.render.person import EMBEDDING, STYLE_IMAGE
+from facegan.render.style import STYLE
 
 MissingFace = Literal["hold", "copy", "blank"]
 
+# Inputs that are the same in every frame.
+_CONSTANTS = (STYLE_IMAGE, EMBEDDING, STYLE)
 # Frames that the geometry of the source is fitted to; more change nothing but cost memory.
 _GEOMETRY_FRAMES = 2000
 
@@ -66,7 +75,7 @@ class FacePlan:
     def __init__(
         self,
         track: Track,
-        crop: CropPath,
+        crop: CropPath | PortraitPath,
         size_px: int,
         missing_face: MissingFace,
         retargeter: Retargeter | None,
@@ -154,7 +163,11 @@ def make_plan(
         DataError: No frame has a face.
         BundleError: The manifest's geometry is broken.
     """
-    path = plan_crops(track.landmarks_xy_px, track.present, frame_hw, crop)
+    path: CropPath | PortraitPath
+    if is_aligned(manifest):
+        path = plan_portraits(track.landmarks_xy_px, track.present)
+    else:
+        path = plan_crops(track.landmarks_xy_px, track.present, frame_hw, crop)
     size = manifest.image_size
     retargeter = None
     geometry = geometry or manifest.geometry
@@ -163,6 +176,12 @@ def make_plan(
         source = _source_geometry(track, path, size)
         retargeter = Retargeter(source, target, retarget)
     return FacePlan(track, path, size, missing_face, retargeter)
+
+
+def is_aligned(manifest: Manifest) -> bool:
+    """Whether a bundle wants to see faces as FFHQ and CelebA-HQ have them."""
+    document = manifest.conditioning or {}
+    return document.get("kind") == DomainConditioningConfig.KIND and document["align"] == "ffhq"
 
 
 def _read_geometry(document: Mapping[str, Any], size_px: int) -> FaceGeometry:
@@ -174,7 +193,7 @@ def _read_geometry(document: Mapping[str, Any], size_px: int) -> FaceGeometry:
     return dataclasses.replace(geometry, size_px=size_px)
 
 
-def _source_geometry(track: Track, crop: CropPath, size_px: int) -> FaceGeometry:
+def _source_geometry(track: Track, crop: CropPath | PortraitPath, size_px: int) -> FaceGeometry:
     chosen = np.flatnonzero(np.asarray(track.present))
     if len(chosen) > _GEOMETRY_FRAMES:
         chosen = chosen[np.linspace(0, len(chosen) - 1, _GEOMETRY_FRAMES).astype(int)]
@@ -221,7 +240,7 @@ def make_conditioner(
         config = dataclasses.replace(config, parser=parser)
     conditioner = conditioning_lib.make_conditioner(config, load_engine)
     wanted = tuple(spec.name for spec in manifest.inputs)
-    if not set(conditioner.inputs) <= set(wanted) <= {*conditioner.inputs, STYLE_IMAGE, EMBEDDING}:
+    if not set(conditioner.inputs) <= set(wanted) <= {*conditioner.inputs, *_CONSTANTS}:
         raise BundleError(
             f"The bundle of {manifest.model!r} takes the inputs {', '.join(wanted)}, but its "
             f"conditioning makes {', '.join(conditioner.inputs)}. Export the model again."
