@@ -3,12 +3,14 @@
 
 With --bundle and --data_dir: likeness (SSIM, PSNR, identity); for models of label maps also how
 well the regions of the generated pictures are those asked for; for face parsers how well their maps
-are the dataset's. With --run_dir and --data_dir: how well a talking head is learnt from 1, 8 and 32
-frames of each video that was held out, by embedding alone and by fine-tuning. With --source and
---videos: how much renders of a source flicker, side by side.
+are the dataset's; for models of domains the FID and the LPIPS of each pair of domains, by drawn
+styles and by those of references. With --run_dir and --data_dir: how well a talking head is learnt
+from 1, 8 and 32 frames of each video that was held out, by embedding alone and by fine-tuning. With
+--source and --videos: how much renders of a source flicker, side by side.
 
 Example:
   tools/evaluate.py --bundle bundles/anna/1 --data_dir data/anna --report scores.json
+  tools/evaluate.py --bundle bundles/faces --data_dir data/faces --lpips lpips.npz
   tools/evaluate.py --run_dir runs/heads --data_dir data/vox --work_dir eval --shots 1,8,32
   tools/evaluate.py --source ben.mp4 --videos raw.mp4,steady.mp4 --page flicker.html
 """
@@ -35,6 +37,8 @@ flags.DEFINE_string("run_dir", None, "In place of a bundle: run folder of a talk
 flags.DEFINE_list("shots", ["1", "8", "32"], "Numbers of frames that it learns from.")
 flags.DEFINE_integer("steps", None, "Its updates (default: as its recipe says).", lower_bound=1)
 flags.DEFINE_string("inception", None, "Also the FID: imagenet, random, or a weights file.")
+flags.DEFINE_string("lpips", None, "Also the LPIPS of domains: random, or a converted file.")
+flags.DEFINE_integer("outputs", 10, "Styles that each picture is painted in.", lower_bound=2)
 flags.DEFINE_string("work_dir", None, "Where its fine-tuned runs are kept.")
 flags.DEFINE_string("source", None, "In their place: the video that the --videos follow.")
 flags.DEFINE_list("videos", None, "Renders of it.")
@@ -74,13 +78,37 @@ def main() -> dict[str, Any]:
 
 
 def _score_model() -> dict[str, Any]:
+    from facegan.bundle import read_manifest
+    from facegan.face.conditioning import DomainConditioningConfig
     from facegan.jobs.evaluate import evaluate_holdout, write_scores_page
     from facegan.jobs.run import find_dataset
 
+    shown = read_manifest(FLAGS.bundle).conditioning or {}
+    if shown.get("kind") == DomainConditioningConfig.KIND:
+        return _score_domains()
     parser = program.chosen_parser() if FLAGS.parser else None
     scores = evaluate_holdout(FLAGS.bundle, find_dataset(FLAGS.data_dir), FLAGS.split, parser)
     if FLAGS.page:
         write_scores_page(FLAGS.page, FLAGS.bundle, scores)
+    return scores
+
+
+def _score_domains() -> dict[str, Any]:
+    from facegan.jobs.evaluate_domains import (
+        DomainEvaluationConfig,
+        evaluate_domains,
+        write_domains_page,
+    )
+    from facegan.jobs.run import find_dataset
+    from facegan.progress import Progress
+
+    config = DomainEvaluationConfig(
+        outputs=FLAGS.outputs, split=FLAGS.split, inception=FLAGS.inception, lpips=FLAGS.lpips
+    )
+    dataset = find_dataset(FLAGS.data_dir)
+    scores = evaluate_domains(FLAGS.bundle, dataset, config, progress=Progress)
+    if FLAGS.page:
+        write_domains_page(FLAGS.page, FLAGS.bundle, scores)
     return scores
 
 
