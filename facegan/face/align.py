@@ -229,16 +229,34 @@ def _steady_path(
     return path
 
 
-def smooth_gaussian(values: np.ndarray, sigma: float) -> np.ndarray:
-    """Smooths columns [N, D] over N by a Gaussian of a standard deviation in rows."""
+def smooth_gaussian(
+    values: np.ndarray, sigma: float, ends: Literal["value", "line"] = "value"
+) -> np.ndarray:
+    """Smooths columns [N, D] over N by a Gaussian.
+
+    Args:
+        values: The columns.
+        sigma: Its standard deviation, in rows.
+        ends: What columns are mirrored in past their ends, so that a move goes on there: the last
+            value, which then stays as it is; or that of a line through the last ones.
+    """
     if sigma <= 0.0:
         return values.copy()
     radius = max(1, round(3.0 * sigma))
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     kernel /= kernel.sum()
-    # The odd reflection lets a move go on past the ends; a constant one would hold it back there.
     padded = np.pad(values, ((radius, radius), (0, 0)), mode="reflect", reflect_type="odd")
+    if ends == "line" and len(values) > 2:
+        near = min(radius, len(values))
+        padded[:radius] += 2.0 * (_value_at_start(values[:near]) - values[0])
+        padded[-radius:] += 2.0 * (_value_at_start(values[::-1][:near]) - values[-1])
     return np.stack([np.convolve(column, kernel, "valid") for column in padded.T], axis=1)
+
+
+def _value_at_start(values: np.ndarray) -> np.ndarray:
+    """[D]: of the lines that lie nearest to columns [N, D]."""
+    slope, start = np.polyfit(np.arange(len(values)), values, 1)
+    return start
 
 
 def extract_crop(
@@ -336,11 +354,11 @@ def square_mask(size_px: int, feather: float = 0.05) -> np.ndarray:
 
 
 def _fade(mask: np.ndarray, feather: float) -> np.ndarray:
-    width = max(1, round(feather * len(mask)))
+    width = max(1, round(feather * len(mask))) | 1
     mask[:width], mask[-width:], mask[:, :width], mask[:, -width:] = 0, 0, 0, 0
     # Two box filters of this width fade over 2 * width pixels, centred on the hull's edge.
     for _ in range(2):
-        mask = cv2.blur(mask, (width | 1, width | 1), borderType=cv2.BORDER_CONSTANT)
+        mask = cv2.blur(mask, (width, width), borderType=cv2.BORDER_CONSTANT)
     return mask.astype(np.float32) / 255.0
 
 

@@ -153,6 +153,10 @@ class DomainConditioningConfig:
         Raises:
             ConfigError: There is none of that name.
         """
+        if not self.domains:
+            raise ConfigError(
+                "The model does not say what its domains are called; export it again."
+            )
         if name not in self.domains:
             raise unknown_name("domain", name, self.domains, what="value")
         return self.domains.index(name)

@@ -179,7 +179,7 @@ def plan_portraits(
     rows = np.column_stack([centre, turn, np.log(scale)])
     rows = np.column_stack([np.interp(frames, known, column) for column in rows.T])
     rows[:, :3] = smooth_gaussian(rows[:, :3], smooth_frames)
-    rows[:, 3:] = smooth_gaussian(rows[:, 3:], 10.0 * smooth_frames)
+    rows[:, 3:] = smooth_gaussian(rows[:, 3:], 10.0 * smooth_frames, "line")
     cosine, sine = np.exp(rows[:, 3]) * np.cos(rows[:, 2]), np.exp(rows[:, 3]) * np.sin(rows[:, 2])
     linear = np.stack([np.stack([cosine, -sine], 1), np.stack([sine, cosine], 1)], 1)
     shift = -np.einsum("nij,nj->ni", linear, rows[:, :2])

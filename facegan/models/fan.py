@@ -10,6 +10,7 @@ the first one's boundaries are shown, is not built).
 import dataclasses
 import os
 import zipfile
+import zlib
 from typing import Any, ClassVar
 
 import keras
@@ -46,8 +47,8 @@ class FanConfig:
     def __post_init__(self) -> None:
         if self.num_landmarks < 1:
             raise ConfigError(f"num_landmarks must be at least 1, got {self.num_landmarks}.")
-        if self.width < 4 or self.width % 4:
-            raise ConfigError(f"width must be a multiple of 4, got {self.width}.")
+        if self.width < 8 or self.width % 8:
+            raise ConfigError(f"width must be a multiple of 8, got {self.width}.")
 
 
 def _add_coordinates(features: Any) -> Any:
@@ -204,11 +205,16 @@ def load_fan(path: str | os.PathLike[str], **kwargs: Any) -> FAN:
     net = FAN(FanConfig(), **kwargs)
     net.build({"image": (None, None, None, 3)})
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # Opened here, because NumPy leaves a file open that it cannot read.
+        with open(path, "rb") as file:
+            stored = np.load(file, allow_pickle=False)
             for variable in net.variables:
                 variable.assign(stored[_path(variable)])
-    # What NumPy and Keras raise for a file that is cut, of another kind, or of other names.
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    # What is raised for a file that is cut, changed, of another kind, or of other names.
+    except (
+        *(OSError, ValueError, KeyError, IndexError, EOFError),
+        *(zipfile.BadZipFile, zlib.error),
+    ) as error:
         raise CheckpointError(
             f"Cannot read the weights of FAN from {path}: {error}. Name a file with the weights of "
             "the network for 98 landmarks, or none, to take the landmarks of the dataset."
@@ -256,7 +262,14 @@ def detail_masks(heatmaps: Any, image_size: int) -> dict[str, Any]:
     Returns:
         "eyes_mouth_mask" and "face_mask" (all landmarks), [B, image_size, image_size, 1] float32 in
         [0, 1].
+
+    Raises:
+        ConfigError: It is another number of landmarks.
     """
+    if heatmaps.shape[-1] not in _EYES_MOUTH:
+        raise ConfigError(
+            f"detail_masks takes heatmaps of 68 or 98 landmarks, got {heatmaps.shape[-1]}."
+        )
     chosen = ops.take(heatmaps, _EYES_MOUTH[heatmaps.shape[-1]], axis=-1)
     both = ops.stack([ops.max(chosen, axis=-1), ops.max(heatmaps, axis=-1)], axis=-1)
     both = ops.clip(ops.cast(both, "float32"), 0.0, 1.0)

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from facegan.errors import ConfigError
 from facegan.models.fan import FAN, detail_masks, landmark_heatmaps
 from facegan.models.stargan_v2 import MappingNetwork, StarGenerator, StarStyleEncoder
 
@@ -18,11 +19,20 @@ def find_details(
         image: [B, H, W, 3] in [-1, 1], what is repainted.
         landmarks_xy_px: [B, 68, 2], pixels of it.
         fan: Finds the details instead; computes at 256 px.
+
+    Raises:
+        ConfigError: They are needed, and there are neither landmarks nor a network.
     """
     size = generator.config.image_size
     if not generator.config.high_pass:
         return {}
     if fan is None:
+        if landmarks_xy_px is None:
+            raise ConfigError(
+                "The generator keeps details along the landmarks and is given none. Pass "
+                "landmarks_xy_px (for a dataset: --set conditioning.landmarks=true), name a fan, "
+                "or set recipe.generator.high_pass to 0."
+            )
         return detail_masks(landmark_heatmaps(landmarks_xy_px, size), size)
     if size != 256:
         image = keras.ops.image.resize(

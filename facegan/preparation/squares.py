@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import pathlib
 from typing import Literal
@@ -56,7 +57,8 @@ def cut_square(
         align: "ffhq" takes the oriented square around the largest face; "none" the centred one.
         detector: What finds the face.
         landmarks: Whether a face is looked for in a centred square, too.
-        min_side_px: Least side of the square, in pixels of the picture.
+        min_side_px: Least side of the square, in pixels of the picture (a dataset's ``min_scale``
+            of its size).
 
     Raises:
         Rejected: "no_face", where one is needed; or "too_small".
@@ -91,8 +93,8 @@ def _check_side(side_px: float, least_px: float, name: str) -> None:
     if side_px < least_px:
         raise Rejected(
             "too_small",
-            f"The square cut from {name} is {side_px:.0f} px wide, at least {least_px:.0f} are "
-            "needed (min_scale).",
+            f"The square cut from {name} is {math.floor(side_px)} px wide, at least "
+            f"{math.ceil(least_px)} are needed (min_scale).",
         )
 
 

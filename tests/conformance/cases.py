@@ -17,7 +17,16 @@ from facegan.layers.normalization import make_norm
 from facegan.layers.randomness import SeededDropout
 from facegan.layers.resize import BilinearUpsample
 from facegan.layers.spectral import SpectralConv2D
-from facegan.models import face_parser, perceptual, pix2pix, spade, stargan_v2, talking_head
+from facegan.models import (
+    face_parser,
+    fan,
+    lpips,
+    perceptual,
+    pix2pix,
+    spade,
+    stargan_v2,
+    talking_head,
+)
 
 # Batch size 2 everywhere, so that two replicas get one example each.
 Shape = tuple[int, ...]
@@ -180,6 +189,29 @@ CASES = [
             ),
         ),
         inputs={"image": (2, 8, 12, 3)},
+    ),
+    Case(
+        name="lpips",
+        make=_made(lpips.Lpips, lpips.LpipsConfig()),
+        inputs={"image": (2, 36, 48, 3), "other": (2, 36, 48, 3)},
+    ),
+    Case(
+        name="hierarchical_block",
+        make=_made(fan.HierarchicalBlock, 8),
+        inputs=(2, 4, 6, 3),
+        couples_examples=True,
+    ),
+    Case(
+        name="hierarchical_block_identity",
+        make=_made(fan.HierarchicalBlock, 4),
+        inputs=(2, 4, 6, 4),
+        couples_examples=True,
+    ),
+    Case(
+        name="fan",
+        make=_made(fan.FAN, fan.FanConfig(num_landmarks=3, width=8)),
+        inputs={"image": (2, 64, 128, 3)},
+        couples_examples=True,
     ),
     Case(name="self_attention", make=_made(SelfAttention, 2), inputs=(2, 4, 3, 4)),
     Case(name="head_down_block", make=_made(talking_head.DownBlock, 3, 5), inputs=(2, 8, 6, 2)),

@@ -257,9 +257,9 @@ def _domain(label, count):
     return tf.data.Dataset.from_tensor_slices(rows)
 
 
-def _take_balanced(records, steps, start=0, **kwargs):
+def _take_balanced(records, steps, start=0, batch_size=4, **kwargs):
     config = pipeline.PipelineConfig(
-        batch_size=4, shuffle_window=3, augment=AugmentConfig(probability=0.0)
+        batch_size=batch_size, shuffle_window=3, augment=AugmentConfig(probability=0.0)
     )
     maker = PictureExample(8, domain=True)
     batches = pipeline.make_pipeline(records, maker, config, seed=3, start_step=start, **kwargs)
@@ -295,20 +295,74 @@ def test_domains_come_one_after_the_other_without_training():
 
 def test_groups_hold_one_domain_each():
     records = [_domain(0, 7), _domain(1, 2), _domain(2, 4)]
-    whole = _take_balanced(records, 9, group=2)
+    whole = _take_balanced(records, 9, pattern=(0, 0))
     pairs = np.concatenate([batch["domain"] for batch in whole]).reshape(-1, 2)
     assert (pairs[:, 0] == pairs[:, 1]).all()
     assert (np.sort(pairs[:, 0].reshape(-1, 3), axis=1) == [0, 1, 2]).all()
     # Every picture of a domain comes before one comes again.
     values = np.concatenate([batch["image"][:, 0, 0, 0] for batch in whole])
     assert len(set(values[pairs.ravel() == 0][:7])) == 7
-    for a, b in zip(whole[4:], _take_balanced(records, 5, start=4, group=2), strict=True):
+    for a, b in zip(whole[4:], _take_balanced(records, 5, start=4, pattern=(0, 0)), strict=True):
         np.testing.assert_array_equal(a["image"], b["image"])
 
 
 def test_groups_are_not_cut():
     with pytest.raises(ConfigError, match="2 examples of a batch cannot be cut into groups of 4"):
-        _take_balanced([_domain(0, 3)], 1, group=4, num_shards=2)
+        _take_balanced([_domain(0, 3)], 1, pattern=(0, 0, 0, 0), num_shards=2)
+    with pytest.raises(ConfigError, match="cannot be cut into groups of 0"):
+        _take_balanced([_domain(0, 3)], 1, pattern=())
+
+
+def test_pairs_stand_behind_an_example_of_any_domain():
+    records = [_domain(0, 7), _domain(1, 2), _domain(2, 4)]
+    batches = _take_balanced(records, 60, batch_size=9, pattern=(0, 1, 1))
+    threes = np.concatenate([batch["domain"] for batch in batches]).reshape(-1, 3)
+    assert (threes[:, 1] == threes[:, 2]).all()
+    # In a block of three threes, each domain is once the first and once the pair.
+    blocks = threes.reshape(60, 3, 3)
+    assert (np.sort(blocks[..., 0], axis=1) == [0, 1, 2]).all()
+    assert (np.sort(blocks[..., 1], axis=1) == [0, 1, 2]).all()
+    # Neither says anything of the other: each combination comes about as often, 180 / 9 times.
+    combinations = np.bincount(3 * threes[:, 0] + threes[:, 1], minlength=9)
+    assert combinations.min() >= 10 and combinations.max() <= 30
+    # Every picture of a domain comes before one comes again.
+    values = np.concatenate([batch["image"][:, 0, 0, 0] for batch in batches])
+    for domain, count in enumerate((7, 2, 4)):
+        mine = values[threes.ravel() == domain][: 3 * count].reshape(3, count)
+        assert all(len(set(epoch)) == count for epoch in mine)
+        assert (np.sort(mine, axis=1) == np.sort(mine[0])).all()
+
+
+@pytest.mark.parametrize("start", [1, 6])
+def test_threes_resume_and_are_cut_into_shards(start):
+    records = [_domain(0, 7), _domain(1, 2), _domain(2, 4)]
+    # A block is nine examples, a batch six: blocks begin inside of batches.
+    made = {"batch_size": 6, "pattern": (0, 1, 1)}
+    whole = _take_balanced(records, 9, **made)[start:]
+    resumed = _take_balanced(records, 9 - start, start=start, **made)
+    parts = [
+        _take_balanced(records, 9 - start, start=start, shard_index=k, num_shards=2, **made)
+        for k in range(2)
+    ]
+    for a, b, left, right in zip(whole, resumed, *parts, strict=True):
+        for name in ("image", "domain"):
+            np.testing.assert_array_equal(a[name], b[name])
+            np.testing.assert_array_equal(a[name], np.concatenate([left[name], right[name]]))
+
+
+def test_numbers_of_a_pattern_only_say_what_is_equal():
+    records = [_domain(0, 7), _domain(1, 2), _domain(2, 4)]
+    for pattern in ((0, 1, 1), (1, 0, 0), (0, 5, 5)):
+        batches = _take_balanced(records, 6, batch_size=9, pattern=pattern)
+        threes = np.concatenate([batch["domain"] for batch in batches]).reshape(-1, 3)
+        assert (threes[:, 1] == threes[:, 2]).all() and (threes[:, 0] != threes[:, 1]).any()
+
+
+def test_one_domain_fills_every_place_of_a_pattern():
+    batches = _take_balanced([_domain(0, 7)], 7, batch_size=3, pattern=(0, 1, 1))
+    assert all((batch["domain"] == 0).all() for batch in batches)
+    values = np.concatenate([batch["image"][:, 0, 0, 0] for batch in batches]).reshape(3, 7)
+    assert all(len(set(epoch)) == 7 for epoch in values)
 
 
 def test_no_domain_is_refused():

@@ -16,6 +16,8 @@ from facegan.face.align import (
     match_colours,
     paste_back,
     plan_crops,
+    smooth_gaussian,
+    square_mask,
     transform_points,
 )
 from facegan.face.landmarks import MEAN_SHAPE
@@ -147,6 +149,14 @@ def test_landmarks_and_pixels_agree_in_a_crop():
         np.testing.assert_allclose(centre, expected, atol=0.15)
 
 
+def test_a_frames_square_is_cut_out_of_it(portrait):
+    path = CropPath(200, np.array([[225.5, 130.5], [230.1, 140.7]]))
+    np.testing.assert_array_equal(path.extract(portrait, 0, 200), portrait[31:231, 126:326])
+    for index, size in ((0, 128), (1, 200), (1, 64)):
+        expected = extract_crop(portrait, path.crop_matrix(index, size), size)
+        np.testing.assert_array_equal(path.extract(portrait, index, size), expected)
+
+
 @pytest.mark.parametrize("offset", [0.0, 0.37])
 def test_shrinking_does_not_alias(offset):
     # Lines one pixel wide become an even gray; point sampling would keep or lose them.
@@ -176,6 +186,61 @@ def test_mask_covers_the_face_and_fades_to_zero():
     # No hard edge anywhere.
     assert np.abs(np.diff(mask, axis=0)).max() < 0.15
     assert (face_mask(xy + 1000, 256) == 0.0).all()
+
+
+@pytest.mark.parametrize(("size", "feather"), [(256, 0.05), (128, 0.05), (100, 0.2), (33, 0.001)])
+def test_mask_of_a_square_is_one_inside_and_fades_to_zero(size, feather):
+    mask = square_mask(size, feather)
+    assert mask.dtype == np.float32 and mask.shape == (size, size)
+    width = max(1, round(feather * size)) | 1
+    inner = slice(2 * width + 1, size - 2 * width - 1)
+    assert (mask[inner, inner] == 1.0).all()
+    assert mask[0].max() == mask[-1].max() == mask[:, 0].max() == mask[:, -1].max() == 0.0
+    for turns in range(4):
+        np.testing.assert_array_equal(np.rot90(mask, turns), mask)
+    # Along a line inwards it only grows, by what two boxes of the width give.
+    line = mask[size // 2, : size // 2]
+    assert (np.diff(line) >= 0).all()
+    box = np.full(width, 1.0 / width)
+    edge = np.convolve(np.convolve(np.arange(-60, 200) >= width, box, "same"), box, "same")
+    np.testing.assert_allclose(line, edge[60 : 60 + size // 2], atol=2 / 255)
+
+
+def test_a_square_is_pasted_whole_but_for_its_edge(portrait):
+    matrix = CropPath(200, np.array([[225.5, 130.5]])).crop_matrix(0, 200)
+    patch = np.full((200, 200, 3), 255, np.uint8)
+    out = paste_back(portrait, patch, invert_matrix(matrix), square_mask(200), colour_match=False)
+    assert (out[31 + 21 : 231 - 21, 126 + 21 : 326 - 21] == 255).all()
+    np.testing.assert_array_equal(out[:31], portrait[:31])
+    np.testing.assert_array_equal(out[:, 326:], portrait[:, 326:])
+
+
+def test_smoothing_by_hand():
+    # Weights of a Gaussian of one row, up to three rows away.
+    kernel = np.exp(-0.5 * np.arange(-3, 4) ** 2.0)
+    kernel /= kernel.sum()
+    values = np.zeros((21, 2))
+    values[10] = (1.0, -2.0)
+    smooth = smooth_gaussian(values, 1.0)
+    assert smooth.shape == (21, 2)
+    np.testing.assert_allclose(smooth[7:14, 0], kernel, atol=1e-12)
+    np.testing.assert_allclose(smooth[7:14, 1], -2.0 * kernel, atol=1e-12)
+    assert (smooth[:7] == 0).all() and (smooth[14:] == 0).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 200])
+@pytest.mark.parametrize("sigma", [0.1, 2.0, 20.0])
+def test_smoothing_leaves_what_is_even_and_steady_moves(count, sigma):
+    values = np.column_stack([np.full(count, 3.0), 5.0 - 0.25 * np.arange(count)])
+    np.testing.assert_allclose(smooth_gaussian(values, sigma), values, atol=1e-9)
+
+
+def test_no_smoothing_is_a_copy():
+    values = np.random.default_rng(0).normal(size=(9, 2))
+    smooth = smooth_gaussian(values, 0.0)
+    np.testing.assert_array_equal(smooth, values)
+    smooth[:] = 0
+    assert values.any()
 
 
 def test_paste_changes_only_what_the_mask_covers(portrait, portrait_face):

@@ -5,12 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from facegan.errors import ConfigError
+from facegan.errors import ConfigError, DataError
 from facegan.face.conditioning import (
     ConditioningConfig,
+    DomainConditioningConfig,
     LandmarkConditioner,
+    PictureConditioner,
     decode_conditioning,
     encode_conditioning,
+    make_conditioner,
 )
 from facegan.face.landmarks import MEAN_SHAPE
 from facegan.face.raster import DrawingConfig, draw_landmarks
@@ -49,3 +52,72 @@ def test_conditioner_draws_at_its_size():
     assert tuple(arrays) == conditioner.inputs
     expected = draw_landmarks(MEAN_SHAPE * 40 + 12, 64, config.drawing)
     np.testing.assert_array_equal(arrays["condition"], expected)
+
+
+def test_document_of_domains_round_trip():
+    config = DomainConditioningConfig(
+        size=128, domains=("female", "male"), align="none", landmarks=True
+    )
+    document = json.loads(json.dumps(encode_conditioning(config)))
+    assert document == {
+        "kind": "domain_picture",
+        "version": 1,
+        "size": 128,
+        "domains": ["female", "male"],
+        "align": "none",
+        "landmarks": True,
+    }
+    assert decode_conditioning(document) == config
+    config = DomainConditioningConfig()
+    assert decode_conditioning(encode_conditioning(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": 200}, "size must be a power of two"),
+        ({"align": "ffhp"}, "align.*ffhq"),
+        ({"domains": ["cat", "dog", "cat"]}, r"different names, got \['cat', 'dog', 'cat'\]"),
+    ],
+)
+def test_wrong_documents_of_domains_are_refused(change, message):
+    document = {**encode_conditioning(DomainConditioningConfig()), **change}
+    with pytest.raises(ConfigError, match=message):
+        decode_conditioning(document)
+
+
+def test_a_domain_is_known_by_its_name():
+    config = DomainConditioningConfig(domains=("cat", "dog", "wild"))
+    assert [config.domain_index(name) for name in ("cat", "dog", "wild")] == [0, 1, 2]
+    with pytest.raises(ConfigError) as caught:
+        config.domain_index("wlid")
+    expected = "domain must be one of cat, dog, wild; got 'wlid'. Did you mean 'wild'?"
+    assert str(caught.value) == expected
+    with pytest.raises(ConfigError, match="does not say what its domains are called"):
+        DomainConditioningConfig().domain_index("cat")
+
+
+@pytest.mark.parametrize("landmarks", [False, True])
+def test_a_picture_is_passed_on_with_the_landmarks_that_are_wanted(landmarks):
+    config = DomainConditioningConfig(size=64, landmarks=landmarks)
+    conditioner = make_conditioner(config)
+    assert isinstance(conditioner, PictureConditioner)
+    assert conditioner.config == config and conditioner.crop_size == 64 and conditioner.needs_image
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    points = MEAN_SHAPE.astype(np.float64) * 40 + 12
+    conditioner.fit([image], [points])
+    arrays = conditioner(points, image)
+    assert tuple(arrays) == conditioner.inputs
+    np.testing.assert_array_equal(arrays["image"], image)
+    assert arrays["image"].dtype == np.uint8
+    if landmarks:
+        assert conditioner.inputs == ("image", "landmarks_xy_px")
+        assert arrays["landmarks_xy_px"].dtype == np.float32
+        np.testing.assert_allclose(arrays["landmarks_xy_px"], points, atol=1e-5)
+    else:
+        assert conditioner.inputs == ("image",)
+
+
+def test_a_picture_conditioner_needs_a_picture():
+    with pytest.raises(DataError, match="pass the crop with the landmarks"):
+        PictureConditioner(DomainConditioningConfig(size=64))(MEAN_SHAPE * 40)

@@ -14,7 +14,13 @@ from facegan.face.align import (
     transform_points,
 )
 from facegan.face.landmarks import MEAN_SHAPE, flip_landmarks
-from facegan.face.portrait import extract_portrait, portrait_matrix, portrait_side_px
+from facegan.face.portrait import (
+    PortraitPath,
+    extract_portrait,
+    plan_portraits,
+    portrait_matrix,
+    portrait_side_px,
+)
 from facegan.image import read_image, resize
 
 
@@ -243,3 +249,132 @@ def test_a_real_face_stands_where_ffhq_has_it_and_goes_back(portrait, portrait_f
     wrong = compose_matrices(np.array([[1.0, 0, 2], [0, 1, 0]]), matrix)
     moved = paste_back(portrait, cut, invert_matrix(wrong), mask, colour_match=False)
     assert np.abs(moved.astype(int) - portrait)[changed].mean() > 1.5 * difference[changed].mean()
+
+
+def every(count):
+    return np.ones(count, bool)
+
+
+def moving(count, step=(1.5, -0.8), degrees=0.6, growth=0.004):
+    """A face that goes, turns and comes nearer, by as much in every frame."""
+    # Around the middle of its portrait, which then goes straight on.
+    face = MEAN_SHAPE * 100.0 - invert_matrix(portrait_matrix(MEAN_SHAPE * 100.0, 1))[:, 2]
+    changes = [
+        turned(n * degrees, np.exp(n * growth), (50 + n * step[0], 80 + n * step[1]))
+        for n in range(count)
+    ]
+    return np.stack([transform_points(change, face) for change in changes])
+
+
+def assert_follows(path, landmarks, atol, frames=None):
+    """The portraits of these frames are those of their faces, to a pixel of 256 times ``atol``."""
+    corners = np.array([[0.0, 0], [255, 0], [0, 255], [255, 255]])
+    for n in range(len(landmarks)) if frames is None else frames:
+        back = invert_matrix(path.crop_matrix(n, 256))
+        seen = transform_points(portrait_matrix(landmarks[n], 256), transform_points(back, corners))
+        np.testing.assert_allclose(seen, corners, atol=atol)
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+@pytest.mark.parametrize("degrees", [0, -35, 120, 180])
+def test_a_still_face_has_its_portrait_in_every_frame(count, degrees):
+    face = transform_points(turned(degrees, 1.7, (140, 90)), MEAN_SHAPE * 100.0)
+    path = plan_portraits(np.repeat(face[None], count, axis=0), every(count))
+    assert path.matrices.shape == (count, 2, 3)
+    for size in (1, 64, 255, 256):
+        for index in range(count):
+            matrix = path.crop_matrix(index, size)
+            np.testing.assert_allclose(matrix, portrait_matrix(face, size), atol=1e-6)
+
+
+def test_a_steady_move_is_followed_to_both_ends():
+    landmarks = moving(90)
+    path = plan_portraits(landmarks, every(90))
+    assert_follows(path, landmarks, 0.01)
+
+
+def test_a_turn_beyond_upside_down_goes_the_short_way():
+    landmarks = moving(60, degrees=8.0, growth=0.0)
+    assert_follows(plan_portraits(landmarks, every(60)), landmarks, 0.01)
+    landmarks = moving(60, degrees=-8.0, growth=0.0)
+    assert_follows(plan_portraits(landmarks, every(60)), landmarks, 0.01)
+
+
+def test_without_smoothing_each_portrait_is_that_of_its_frame():
+    rng = np.random.default_rng(5)
+    landmarks = moving(12) + rng.normal(0, 2.0, (12, 68, 2))
+    assert_follows(plan_portraits(landmarks, every(12), smooth_frames=0.0), landmarks, 1e-6)
+
+
+def test_jitter_is_smoothed():
+    rng = np.random.default_rng(6)
+    still = np.repeat(moving(1), 400, axis=0)
+    shaking = still + rng.normal(0, 1.5, (400, 1, 2))  # the face as a whole
+
+    def spread(smooth_frames):
+        path = plan_portraits(shaking, every(400), smooth_frames)
+        centres = [invert_matrix(path.crop_matrix(n, 1))[:, 2] for n in range(400)]
+        return np.sqrt(np.mean(np.var(centres, axis=0)))
+
+    # White noise smoothed by a Gaussian of s frames: 1 / sqrt(2 sqrt(pi) s) of it is left.
+    for smooth_frames in (2.0, 6.0):
+        left = 1.5 / np.sqrt(2 * np.sqrt(np.pi) * smooth_frames)
+        assert spread(smooth_frames) == pytest.approx(left, rel=0.25)
+
+
+def test_gaps_are_bridged_between_the_faces_around_them():
+    landmarks = moving(60)
+    present = every(60)
+    present[[*range(8, 13), *range(20, 32)]] = False
+    path = plan_portraits(np.where(present[:, None, None], landmarks, np.nan), present)
+    assert_follows(path, landmarks, 0.01)
+    # What stands in frames without a face does not count.
+    wrong = np.where(present[:, None, None], landmarks, 7.0)
+    np.testing.assert_array_equal(plan_portraits(wrong, present).matrices, path.matrices)
+
+
+def test_before_the_first_face_and_after_the_last_those_stay():
+    landmarks = moving(60, growth=0.0)
+    present = every(60)
+    present[:10] = present[-10:] = False
+    path = plan_portraits(np.where(present[:, None, None], landmarks, np.nan), present)
+    assert_follows(path, landmarks, 0.01, range(16, 44))
+    held = landmarks.copy()
+    held[:10], held[-10:] = landmarks[10], landmarks[-11]
+    assert_follows(path, held, 0.01, [*range(4), *range(56, 60)])
+
+
+def test_one_face_in_a_clip_is_enough_and_none_is_not():
+    landmarks = np.full((5, 68, 2), np.nan)
+    with pytest.raises(DataError, match="None of the 5 frames has a face, so none has a portrait"):
+        plan_portraits(landmarks, ~every(5))
+    landmarks[3] = moving(1)[0]
+    present = np.arange(5) == 3
+    path = plan_portraits(landmarks, present)
+    for index in range(5):
+        expected = portrait_matrix(landmarks[3], 64)
+        np.testing.assert_allclose(path.crop_matrix(index, 64), expected, atol=1e-6)
+
+
+def test_the_side_does_not_pump_with_the_mouth():
+    # A long face, so that the mouth decides the side, opens and closes its mouth every few frames.
+    landmarks = np.repeat((MEAN_SHAPE * (100.0, 130.0))[None], 240, axis=0)
+    opened = 5.0 * (1 - np.cos(2 * np.pi * np.arange(240) / 8))
+    landmarks[:, 48:, 1] += opened[:, None]
+    alone = [portrait_side_px(portrait_matrix(xy, 256), 256) for xy in landmarks]
+    assert np.ptp(alone) == pytest.approx(36.0)
+    path = plan_portraits(landmarks, every(240))
+    sides = np.array([portrait_side_px(path.crop_matrix(n, 256), 256) for n in range(240)])
+    assert np.ptp(sides[80:160]) < 0.01 * np.ptp(alone)
+    assert sides[80:160].mean() == pytest.approx(np.mean(alone), rel=0.01)
+    assert np.abs(np.diff(sides)).max() < 0.1 * np.abs(np.diff(alone)).max()
+
+
+def test_a_frames_portrait_is_cut_out_of_it():
+    image = noise(300, 400)
+    path = plan_portraits(moving(8), every(8))
+    assert isinstance(path, PortraitPath)
+    for index, size in ((0, 64), (7, 128)):
+        matrix = path.crop_matrix(index, size)
+        expected = extract_portrait(image, matrix, size)
+        np.testing.assert_array_equal(path.extract(image, index, size), expected)
