@@ -48,6 +48,7 @@ _EXPORTS = {
     "ReenactConfig": "facegan.jobs.reenact",
     "RunConfig": "facegan.jobs.run",
     "SpadeVideoConfig": "facegan.jobs.spade_video",
+    "TranslateConfig": "facegan.jobs.translate",
     "Vid2VidConfig": "facegan.jobs.vid2vid",
     "align_faces": "facegan.jobs.align",
     "build_dataset": "facegan.jobs.dataset",
@@ -58,6 +59,7 @@ _EXPORTS = {
     "reenact": "facegan.jobs.reenact",
     "spade_video": "facegan.jobs.spade_video",
     "train_run": "facegan.jobs.run",
+    "translate": "facegan.jobs.translate",
     "vid2vid": "facegan.jobs.vid2vid",
 }
 

@@ -25,6 +25,22 @@ def test_presets_have_the_published_sizes(preset, generator, discriminator):
     assert parameters == {"generator": generator, "discriminator": discriminator}
 
 
+@pytest.mark.parametrize(
+    ("preset", "sizes"),
+    [
+        # The high-pass skip leaves 172,032 weights out that the authors' generator never uses.
+        ("celebahq", (43_467_395 - 172_032, 2_438_272, 20_916_928, 20_852_290)),
+        pytest.param(
+            *("afhq", (33_892_995, 3_259_072, 20_949_760, 20_852_803)), marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_stargan_v2_has_the_published_sizes(preset, sizes):
+    parameters = jobs.describe_run(jobs.load_config(f"stargan_v2_{preset}_256"))["parameters"]
+    names = ("generator", "mapping", "style_encoder", "discriminator")
+    assert parameters == dict(zip(names, sizes, strict=True))
+
+
 def test_a_size_goes_everywhere():
     config = jobs.with_size(jobs.load_config("pix2pix_tiny"), 64)
     assert config.conditioning.size == 64
