@@ -41,6 +41,15 @@ def _activate(x: Any) -> Any:
     return ops.leaky_relu(x, LEAKY_SLOPE)
 
 
+def _activate_shared(x: Any) -> Any:
+    """The same for the output of a convolution that is used elsewhere, too.
+
+    TensorFlow's graph optimizer would join a leaky ReLU with such a convolution, find that it must
+    not, complain, and leave the whole graph as it was.
+    """
+    return 0.5 * (1.0 + LEAKY_SLOPE) * x + 0.5 * (1.0 - LEAKY_SLOPE) * ops.abs(x)
+
+
 def _conv(filters: int, kernel_size: int, **kwargs: Any) -> PaddedConv2D:
     return PaddedConv2D(
         filters,
@@ -96,16 +105,14 @@ class PreactivatedBlock(keras.layers.Layer):
             self.skip_conv.build(input_shape)
 
     def call(self, inputs: Any) -> Any:
-        x = self.conv_0(_activate(self._norm(0, inputs)))
-        x = self.conv_1(_activate(self._norm(1, x)))
+        x = self.norms[0](inputs) if self.norms else inputs
+        x = self.conv_0(_activate(x) if self.norms else _activate_shared(x))
+        x = self.conv_1(_activate(self.norms[1](x) if self.norms else x))
         # A mean and a 1x1 convolution can change places; on fewer pixels the latter is cheaper.
         skip = mean_of_2x2(inputs) if self.downsample else inputs
         if self.skip_conv is not None:
             skip = self.skip_conv(skip)
         return (skip + x) / _SQRT_2
-
-    def _norm(self, index: int, x: Any) -> Any:
-        return self.norms[index](x) if self.norms else x
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         size = list(input_shape[1:3])

@@ -10,6 +10,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from facegan.models.configured import copy_net
 from facegan.models.stargan_v2 import (
     MappingConfig,
     MappingNetwork,
@@ -123,7 +124,9 @@ def test_generator(golden):
 
 
 def test_generator_with_the_high_pass_skip(golden):
-    generator = make_generator(golden, "generator_hpf", 1.0)
+    # Without shortcuts its instance norms blow rounding up: some processors' convolutions in
+    # float32 come to 2e-4. In float64 what is left is the stored outputs' own rounding.
+    generator = copy_net(make_generator(golden, "generator_hpf", 1.0), "float64")
     inputs = {"image": golden["x"], "style": golden["style_from_latent"]}
     assert_close(generator(inputs), golden["fake_hpf"])
     masks = {
