@@ -19,7 +19,7 @@ class Puppet:
     """The functions."""
 
     def __call__(self, inputs):
-        return 0.5 * (inputs["image"] + inputs["style"][:, None, None, :])
+        return 0.5 * (inputs["source"] + inputs["style"][:, None, None, :])
 
     def encode_style(self, inputs):
         return self._darken(tf.reduce_mean(inputs["image"], axis=(1, 2)), inputs["domain"])
@@ -39,7 +39,7 @@ def export_domain_puppet(path, *, size=32, align="none", domains=DOMAINS):
     image = image_spec("image", size)
     spec = ServingSpec(
         model=Puppet(),
-        inputs=(image, style),
+        inputs=(image_spec("source", size), style),
         outputs=(image,),
         methods={
             "encode_style": MethodSpec(inputs=(image, domain), outputs=(style,)),

@@ -24,6 +24,8 @@ from facegan.image import resize
 LoadEngine = Callable[[str], Any]
 # What landmarks are called in datasets' records and among models' inputs: [68, 2], pixels.
 LANDMARKS = "landmarks_xy_px"
+# What a picture is called among models' inputs that make another of it.
+SOURCE = "source"
 # Faces of a clip that a conditioner looks at before the first one is asked for.
 FIT_FACES = 16
 
@@ -322,7 +324,7 @@ class PictureConditioner:
     """Shows a model the picture of a face, and where it is asked for its landmarks.
 
     Call input: landmarks [68, 2] and the picture, both at the config's ``size``.
-    Call output: {"image": [size, size, 3] uint8}, and "landmarks_xy_px": [68, 2] float32.
+    Call output: {"source": [size, size, 3] uint8}, and "landmarks_xy_px": [68, 2] float32.
     """
 
     needs_image = True
@@ -330,7 +332,7 @@ class PictureConditioner:
     def __init__(self, config: DomainConditioningConfig) -> None:
         self.config = config
         self.crop_size = config.size
-        self.inputs: tuple[str, ...] = ("image", LANDMARKS) if config.landmarks else ("image",)
+        self.inputs: tuple[str, ...] = (SOURCE, LANDMARKS) if config.landmarks else (SOURCE,)
 
     def fit(self, images: Sequence[np.ndarray], landmarks_xy_px: Sequence[np.ndarray]) -> None:
         """Nothing to learn from other faces of the clip."""
@@ -341,7 +343,7 @@ class PictureConditioner:
         """Passes the picture on."""
         if image is None:
             raise DataError("The model repaints a picture; pass the crop with the landmarks.")
-        given = {"image": image, LANDMARKS: np.asarray(landmarks_xy_px, np.float32)}
+        given = {SOURCE: image, LANDMARKS: np.asarray(landmarks_xy_px, np.float32)}
         return {name: given[name] for name in self.inputs}
 
 

@@ -19,7 +19,7 @@ from facegan.bundle import Manifest, read_manifest
 from facegan.config import encode, write_json
 from facegan.errors import ConfigError, DataError
 from facegan.face.align import face_mask, invert_matrix, paste_back, square_mask
-from facegan.face.conditioning import LANDMARKS, DomainConditioningConfig
+from facegan.face.conditioning import LANDMARKS, SOURCE, DomainConditioningConfig
 from facegan.face.landmarks import DetectorConfig
 from facegan.image import make_grid, write_image
 from facegan.preparation.items import Rejected
@@ -346,7 +346,7 @@ def paint_in_styles(
     wanted, parts = {spec.name for spec in engine.manifest.inputs}, []
     for start in range(0, len(styles), _BATCH_SIZE):
         chosen = styles[start : start + _BATCH_SIZE]
-        inputs = {"image": np.repeat(image[None], len(chosen), axis=0), STYLE: chosen}
+        inputs = {SOURCE: np.repeat(image[None], len(chosen), axis=0), STYLE: chosen}
         if LANDMARKS in wanted:
             points = np.asarray(landmarks_xy_px, np.float32)
             inputs[LANDMARKS] = np.repeat(points[None], len(chosen), axis=0)

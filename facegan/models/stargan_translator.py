@@ -44,9 +44,9 @@ def find_details(
 class StarTranslator(keras.Model):
     """The generator, and what gives it styles.
 
-    Call input: {"image": [B, H, W, 3] in [-1, 1], "style": [B, style_size]} and, where the
+    Call input: {"source": [B, H, W, 3] in [-1, 1], "style": [B, style_size]} and, where the
     generator has the high-pass skip and there is no ``fan``, "landmarks_xy_px": [B, 68, 2] in
-    pixels of the image.
+    pixels of the source.
     Call output: [B, H, W, 3] float32, around [-1, 1].
     """
 
@@ -63,7 +63,7 @@ class StarTranslator(keras.Model):
         self.fan = fan
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        image = inputs["image"]
+        image = inputs["source"]
         details = find_details(self.generator, image, inputs.get("landmarks_xy_px"), self.fan)
         given = {"image": image, "style": inputs["style"], **details}
         return self.generator(given, training=training)

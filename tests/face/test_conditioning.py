@@ -108,14 +108,14 @@ def test_a_picture_is_passed_on_with_the_landmarks_that_are_wanted(landmarks):
     conditioner.fit([image], [points])
     arrays = conditioner(points, image)
     assert tuple(arrays) == conditioner.inputs
-    np.testing.assert_array_equal(arrays["image"], image)
-    assert arrays["image"].dtype == np.uint8
+    np.testing.assert_array_equal(arrays["source"], image)
+    assert arrays["source"].dtype == np.uint8
     if landmarks:
-        assert conditioner.inputs == ("image", "landmarks_xy_px")
+        assert conditioner.inputs == ("source", "landmarks_xy_px")
         assert arrays["landmarks_xy_px"].dtype == np.float32
         np.testing.assert_allclose(arrays["landmarks_xy_px"], points, atol=1e-5)
     else:
-        assert conditioner.inputs == ("image",)
+        assert conditioner.inputs == ("source",)
 
 
 def test_a_picture_conditioner_needs_a_picture():

@@ -17,11 +17,11 @@ from facegan.jobs.evaluate_domains import (
     evaluate_domains,
     write_domains_page,
 )
-from facegan.jobs.export import load_nets
+from facegan.jobs.export import export_run, load_nets
 from facegan.jobs.run import read_run, train_run
 from facegan.jobs.translate import REPORT_NAME, TranslateConfig, translate
 from facegan.preparation.squares import cut_square, read_photo_file
-from facegan.render.engine import BundleMethods
+from facegan.render.engine import BundleMethods, EngineConfig
 from facegan.render.pipeline import RenderConfig, render_video
 from facegan.render.style import StyleChoice, find_styles
 from facegan.training.checkpoint import list_checkpoints
@@ -37,7 +37,7 @@ def test_the_run_knows_the_domains_of_its_dataset(stargan_bundle, domains):
     assert config.conditioning.domains == ("collins", "hopper")
     assert config.recipe.mapping.num_domains == 2
     manifest = read_manifest(stargan_bundle)
-    assert [spec.name for spec in manifest.inputs] == ["image", "style", "landmarks_xy_px"]
+    assert [spec.name for spec in manifest.inputs] == ["source", "style", "landmarks_xy_px"]
     assert {"generate", "encode_style", "map_style"} <= set(manifest.signatures)
 
 
@@ -55,6 +55,18 @@ def test_other_domains_than_the_datasets_are_refused(domains, tiny_stargan_run, 
 def test_a_domain_without_pictures_to_learn_from_is_refused(dataset, tiny_stargan_run, tmp_path):
     with pytest.raises(DataError, match="have no domain 'domain'"):
         train_run(tiny_stargan_run(), data_dir=dataset["dataset_dir"], run_dir=tmp_path / "run")
+
+
+def test_onnx_gives_the_same_picture(stargan_bundle, people, tmp_path):
+    bundle = tmp_path / "bundle"
+    export_run(stargan_bundle.parent / "run", bundle, onnx=True)
+    picture = people / "collins" / "0.png"
+    made = []
+    for name in ("onnxruntime", "tensorflow"):
+        config = TranslateConfig(domain="hopper", engine=EngineConfig(name=name))
+        translate(bundle, picture, tmp_path / f"{name}.png", config)
+        made.append(read_image(tmp_path / f"{name}.png").astype(int))
+    assert np.abs(made[0] - made[1]).max() <= 1
 
 
 @pytest.mark.slow
@@ -143,7 +155,7 @@ def test_a_picture_becomes_a_square_or_stays_whole(stargan_bundle, people, tmp_p
 
     translator = StarTranslator(nets["generator"], nets["mapping"], nets["style_encoder"])
     given = {
-        "image": to_float(square.image)[None],
+        "source": to_float(square.image)[None],
         "style": style,
         "landmarks_xy_px": square.landmarks_xy_px[None],
     }

@@ -17,6 +17,7 @@ from keras import ops
 
 from facegan.bundle import TensorSpec
 from facegan.errors import ConfigError
+from facegan.face.conditioning import LANDMARKS, SOURCE
 from facegan.layers.randomness import GivenSeed, fold_in
 from facegan.losses.adversarial import bce_generator_loss
 from facegan.losses.reconstruction import l1_loss
@@ -49,7 +50,6 @@ from facegan.training.recipe import (
 _ADAM = AdamConfig(learning_rate=1e-4, beta_1=0.0, beta_2=0.99, weight_decay=1e-4)
 _MAPPING_ADAM = dataclasses.replace(_ADAM, learning_rate=1e-6)
 _LATENT, _REFERENCE = "latent", "reference"
-_LANDMARKS = "landmarks_xy_px"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,7 +162,7 @@ class Recipe:
                 return nets["style_encoder"]({"image": reference, "domain": target}, training=True)
             return self._draw_style(nets, target, fold_in(seed, number))
 
-        landmarks = batch[_LANDMARKS][::3] if _LANDMARKS in batch else None
+        landmarks = batch[LANDMARKS][::3] if LANDMARKS in batch else None
         if phase.startswith("discriminator"):
             fake = self._paint(nets, source, style(0), landmarks)
             judged = (source, of_source), (ops.stop_gradient(fake), target)
@@ -244,7 +244,7 @@ class Recipe:
     def preview(self, nets: Nets, batch: Batch) -> list[Any]:
         """Pictures; the next ones; in their style; and in a drawn one of each domain."""
         image, domain = (ops.convert_to_tensor(batch[name]) for name in ("image", "domain"))
-        landmarks = batch.get(_LANDMARKS)
+        landmarks = batch.get(LANDMARKS)
         reference, of_reference = ops.roll(image, -1, axis=0), ops.roll(domain, -1, axis=0)
         inputs = {"image": reference, "domain": of_reference}
         styles = [nets["style_encoder"](inputs, training=False)]
@@ -258,7 +258,9 @@ class Recipe:
         """The generator on pictures and styles, and what makes styles of references and noise."""
         config = self.config
         size, width = config.generator.image_size, config.generator.style_size
-        picture = TensorSpec(name="image", shape=(None, size, size, 3))
+        picture, source = (
+            TensorSpec(name=name, shape=(None, size, size, 3)) for name in ("image", SOURCE)
+        )
         style = TensorSpec(name="style", shape=(None, width), value_range=None)
         last = config.mapping.num_domains - 1
         domain = TensorSpec(
@@ -267,10 +269,10 @@ class Recipe:
         latent = TensorSpec(
             name="latent", shape=(None, config.mapping.latent_size), value_range=None
         )
-        inputs: tuple[TensorSpec, ...] = (picture, style)
+        inputs: tuple[TensorSpec, ...] = (source, style)
         if config.generator.high_pass and config.fan is None:
             inputs += (
-                TensorSpec(name=_LANDMARKS, shape=(None, 68, 2), value_range=(0.0, float(size))),
+                TensorSpec(name=LANDMARKS, shape=(None, 68, 2), value_range=(0.0, float(size))),
             )
         return Serving(
             net="generator",
