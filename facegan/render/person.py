@@ -64,7 +64,13 @@ def read_person(
     names = {spec.name for spec in manifest.inputs}
     _require("style_image", style_image, STYLE_IMAGE in names, manifest, "a style from a picture")
     _require("portraits", portraits, EMBEDDING in names, manifest, "a person from portraits")
-    _require("style", style, STYLE in names, manifest, "the style of a domain")
+    _require(
+        "style",
+        style,
+        STYLE in names,
+        manifest,
+        "the style of a domain (as tools/translate.py does)",
+    )
     if style:
         found = find_styles(BundleMethods(bundle_dir, manifest), [style], detector)
         return Person({STYLE: found[0]}, None, style_files([style]))

@@ -226,7 +226,7 @@ def test_a_video_keeps_its_frames_size_and_sound(stargan_bundle, clips, tmp_path
     config = RenderConfig(output="full_frame", style=StyleChoice(domain="hopper"))
     render_video(stargan_bundle, clips["collins"], tmp_path / "same.mp4", config)
     assert (tmp_path / "same.mp4").read_bytes() == out.read_bytes()
-    with pytest.raises(ConfigError, match="takes the style of a domain; name it with style"):
+    with pytest.raises(ConfigError, match="takes the style of a domain .*; name it with style"):
         render_video(stargan_bundle, clips["collins"], tmp_path / "no.mp4")
 
 
