@@ -86,6 +86,8 @@ def _score_model() -> dict[str, Any]:
     shown = read_manifest(FLAGS.bundle).conditioning or {}
     if shown.get("kind") == DomainConditioningConfig.KIND:
         return _score_domains()
+    why = "is for models of domains, which this bundle is not"
+    program.refuse_given("lpips", "outputs", "inception", why=why)
     parser = program.chosen_parser() if FLAGS.parser else None
     scores = evaluate_holdout(FLAGS.bundle, find_dataset(FLAGS.data_dir), FLAGS.split, parser)
     if FLAGS.page:

@@ -346,6 +346,13 @@ def refuse_both(first: str, second: str) -> None:
         raise ConfigError(f"--{first} and --{second} exclude each other; give one of them.")
 
 
+def refuse_given(*names: str, why: str) -> None:
+    """Raises ConfigError if one of the flags is given; ``why`` goes on after its name."""
+    for name in names:
+        if FLAGS[name].present:
+            raise ConfigError(f"--{name} {why}; leave it out.")
+
+
 def refuse_occupied(flag: str, folder: str) -> None:
     """Raises ConfigError if a folder to be written holds something, unless --overwrite is given."""
     if os.path.isdir(folder) and not os.listdir(folder):

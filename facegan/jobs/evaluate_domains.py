@@ -103,16 +103,17 @@ def evaluate_domains(
     config = config or DomainEvaluationConfig()
     manifest = read_manifest(bundle)
     shown = domain_conditioning(manifest)
+    if len(shown.domains) < 2:
+        raise DataError(f"{bundle} knows one domain only, so there is no pair to score.")
     pictures = _read_pictures(shown, dataset_dir, config.split)
     features = None if config.inception is None else make_inception(config.inception)
     distance = None if config.lpips is None else make_distance(config.lpips)
     engine, methods = load_engine(bundle), BundleMethods(bundle, manifest)
-    real = {}
+    real = {name: GaussianStatistics() for name in shown.domains}
     if features is not None:
-        for name, images in _read_pictures(shown, dataset_dir, "train").items():
-            real[name] = GaussianStatistics()
-            for part in _batches([picture.image for picture in images]):
-                real[name].update(features(part))
+        for images, domains, _ in _read_batches(shown, dataset_dir, "train", progress):
+            for number in np.unique(domains):
+                real[shown.domains[number]].update(features(images[domains == number]))
     pairs = [(a, b) for a in shown.domains for b in shown.domains if a != b]
     total = sum(len(pictures[source]) for source, _ in pairs)
     found: dict[str, dict[str, dict[str, float]]] = {_LATENT: {}, _REFERENCE: {}}
@@ -174,8 +175,26 @@ def _read_pictures(
     shown: DomainConditioningConfig, dataset_dir: str | os.PathLike[str], split: str
 ) -> dict[str, list[_Picture]]:
     """The pictures of a split by domain, as the model is shown them."""
+    pictures: dict[str, list[_Picture]] = {name: [] for name in shown.domains}
+    for images, domains, points in _read_batches(shown, dataset_dir, split):
+        for image, domain, xy in zip(images, domains, points, strict=True):
+            pictures[shown.domains[int(domain)]].append(_Picture(image, xy))
+    empty = [name for name, found in pictures.items() if not found]
+    if empty:
+        raise DataError(f"The split {split!r} of {dataset_dir} has no picture of {empty[0]!r}.")
+    return pictures
+
+
+def _read_batches(
+    shown: DomainConditioningConfig,
+    dataset_dir: str | os.PathLike[str],
+    split: str,
+    progress: ProgressFactory = no_progress,
+) -> Iterator[tuple[np.ndarray, np.ndarray, Any]]:
+    """Pictures [b, size, size, 3] uint8, their domains, and landmarks or Nones."""
     from facegan.datasets.pipeline import (
         PipelineConfig,
+        count_records,
         iterate_batches,
         list_domains,
         make_pipeline,
@@ -188,23 +207,17 @@ def _read_pictures(
             f"The model knows the domains {', '.join(shown.domains)}, but those of {dataset_dir} "
             f"are {', '.join(list_domains(dataset_dir))}."
         )
-    batches = make_pipeline(
-        read_records(dataset_dir, split),
-        make_example_maker(shown),
-        PipelineConfig(batch_size=_BATCH_SIZE),
-        training=False,
-    )
-    pictures: dict[str, list[_Picture]] = {name: [] for name in shown.domains}
-    for batch in iterate_batches(batches.as_numpy_iterator(), dataset_dir):
-        points = batch.get(LANDMARKS, [None] * len(batch["image"]))
-        for image, domain, xy in zip(
-            to_uint8(batch["image"]), batch["domain"], points, strict=True
-        ):
-            pictures[shown.domains[int(domain)]].append(_Picture(image, xy))
-    empty = [name for name, images in pictures.items() if not images]
-    if empty:
-        raise DataError(f"The split {split!r} of {dataset_dir} has no picture of {empty[0]!r}.")
-    return pictures
+    records, maker = read_records(dataset_dir, split), make_example_maker(shown)
+    total, done = count_records(records), 0
+    config = PipelineConfig(batch_size=_BATCH_SIZE)
+    batches = make_pipeline(records, maker, config, training=False)
+    with progress(f"Read {split}") as report:
+        for batch in iterate_batches(batches.as_numpy_iterator(), dataset_dir):
+            images = to_uint8(batch["image"])
+            report(done, total, "picture")
+            yield images, batch["domain"], batch.get(LANDMARKS, [None] * len(images))
+            done += len(images)
+        report(total, total, "picture")
 
 
 def write_domains_page(

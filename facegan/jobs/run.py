@@ -257,7 +257,8 @@ def train_run(
             raise CheckpointError(
                 f"{init_from} is a {kind!r} run and cannot start a {wanted!r} run."
             )
-    conditioning = (config or read_run(run_dir)).conditioning
+    # A run that goes on must find the domains that it knows.
+    conditioning = (config or _fit_to_dataset(read_run(run_dir), dataset_dir)).conditioning
     try:
         held_out = open_records(conditioning, dataset_dir, "test")
     except DataError:
@@ -385,8 +386,8 @@ def _fit_to_dataset(config: RunConfig, dataset_dir: pathlib.Path) -> RunConfig:
 def _fit_to_domains(
     config: RunConfig, conditioning: DomainConditioningConfig, dataset_dir: pathlib.Path
 ) -> RunConfig:
-    names = list_domains(dataset_dir)
-    missing = [name for name in names if name not in read_domains(dataset_dir, "train")[0]]
+    names, learnt = list_domains(dataset_dir), read_domains(dataset_dir, "train")[0]
+    missing = [name for name in names if name not in learnt]
     if missing:
         raise DataError(f"The domain {missing[0]!r} of {dataset_dir} has no picture to learn from.")
     if conditioning.domains not in ((), names):
@@ -399,7 +400,8 @@ def _fit_to_domains(
             f'The faces of {dataset_dir} are aligned, but conditioning.align is "none", so that '
             "other pictures would be cut in another way. Add --set conditioning.align=ffhq."
         )
-    settled = dataclasses.replace(conditioning, domains=names)
+    landmarks = config.recipe.needs_landmarks
+    settled = dataclasses.replace(conditioning, domains=names, landmarks=landmarks)
     config = with_everywhere(config, {"num_domains": len(names)})
     return dataclasses.replace(config, conditioning=settled)
 

@@ -9,19 +9,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from facegan.bundle import Manifest, read_manifest
-from facegan.config import encode, write_json
+from facegan.config import encode, read_json, write_json
 from facegan.errors import ConfigError, DataError
 from facegan.face.align import face_mask, invert_matrix, paste_back, square_mask
 from facegan.face.conditioning import LANDMARKS, SOURCE, DomainConditioningConfig
 from facegan.face.landmarks import DetectorConfig
 from facegan.image import make_grid, write_image
+from facegan.preparation.file_names import PICTURE_ENDINGS, VIDEO_ENDINGS
 from facegan.preparation.items import Rejected
 from facegan.preparation.squares import Square, cut_square, read_photo_file
 from facegan.progress import ProgressFactory, no_progress
@@ -36,17 +37,17 @@ from facegan.render.style import (
 )
 from facegan.video.deflicker import DeflickerConfig
 from facegan.video.output import CONTAINERS, check_output
-from facegan.video.writer import VideoWriter
+from facegan.video.writer import MAX_SIDE_PX, VideoWriter
 
-REPORT_NAME = "report.json"
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif")
+REPORT_NAME, SETTINGS_NAME = "report.json", "translate.json"
 _WRITTEN = (".png", ".jpg", ".jpeg")
 
 _BATCH_SIZE = 10  # the styles of a picture in an evaluation
 # How a video goes from one style to the next: 21 frames along a sigmoid, at 30 a second.
 _STEPS = 1.0 / (1.0 + np.exp(-np.arange(-5.0, 5.25, 0.5)))
 _FPS = 30
+# JPEG has no more, and decoders of PNG hardly take it.
+_MOST_GRID_PX = 65500
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,8 +89,12 @@ class TranslateConfig:
     def __post_init__(self) -> None:
         if self.styles < 1:
             raise ConfigError(f"styles must be at least 1, got {self.styles}.")
-        if self.references and self.styles > 1:
-            raise ConfigError("styles is for styles that are drawn; with references, leave it out.")
+        if self.references and (self.styles > 1 or self.seed):
+            raise ConfigError(
+                "styles and seed are for styles that are drawn; with references, leave them out."
+            )
+        if self.grid and self.full_frame:
+            raise ConfigError("A grid is made of squares; leave full_frame out, or the grid.")
 
     def choices(self) -> list[StyleChoice]:
         """The styles."""
@@ -129,7 +134,8 @@ def translate(
         progress: Opens the progress of a named stage.
 
     Returns:
-        ``output``, ``kind``, and what there is to tell of it.
+        ``output``, ``kind``, and what there is to tell of it: for a folder the number of pictures
+        that were left out, for a grid and a video of pictures which and why.
 
     Raises:
         ConfigError: The bundle has no such domain, or input and output do not go together.
@@ -138,6 +144,9 @@ def translate(
         VideoError: A video cannot be read or written.
     """
     kind, manifest, conditioning = _check(bundle, input, output, config, resume, overwrite)
+    conditioning = dataclasses.replace(
+        conditioning, landmarks=LANDMARKS in {spec.name for spec in manifest.inputs}
+    )
     if kind == "video":
         return _translate_video(bundle, input, output, config, overwrite, progress)
     engine = load_engine(bundle, config.engine)
@@ -157,6 +166,8 @@ def translate(
         for name, painting in zip(names, paintings, strict=True):
             _write(name, painting)
         return {"output": str(output), "kind": kind, "written": [str(name) for name in names]}
+    made = {"bundle": manifest.fingerprint(), "config": encode(config)}
+    _open_folder(output, made, resume, overwrite)
     return _translate_folder(painter, pathlib.Path(input), files, styles, output, resume, progress)
 
 
@@ -194,9 +205,11 @@ def list_pictures(path: str | os.PathLike[str]) -> list[pathlib.Path]:
         return [path]
     if not path.is_dir():
         raise DataError(f"{path} does not exist; name a picture or a folder of pictures.")
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
+    found = sorted(
+        p for p in path.rglob("*") if p.suffix.lower() in PICTURE_ENDINGS and p.is_file()
+    )
     if not found:
-        raise DataError(f"{path} holds no pictures ({', '.join(PICTURES)}).")
+        raise DataError(f"{path} holds no pictures ({', '.join(PICTURE_ENDINGS)}).")
     return found
 
 
@@ -212,8 +225,16 @@ def _check(
     conditioning = domain_conditioning(manifest)
     conditioning.domain_index(config.domain)
     kind = _kind(pathlib.Path(input), pathlib.Path(output), config)
-    count = len(config.choices())
-    place = pathlib.Path(output)
+    choices, place = config.choices(), pathlib.Path(output)
+    count = len(choices)
+    if kind != "video" and config.face != "largest":
+        raise ConfigError(
+            "face chooses a person of a video; of a picture the largest face is taken."
+        )
+    for used in (input, *(choice.reference for choice in choices if choice.reference)):
+        if place.resolve() == pathlib.Path(used).resolve():
+            raise ConfigError(f"The output {output} is read itself; give it another name.")
+    _check_size(kind, input, conditioning.size)
     if kind == "video" and count > 1:
         raise ConfigError(f"A video is made in one style, got {count}.")
     if kind == "interpolation" and count < 2:
@@ -240,7 +261,7 @@ def _kind(input: pathlib.Path, output: pathlib.Path, config: TranslateConfig) ->
     if not input.exists():
         raise DataError(f"{input} does not exist; name a picture, a folder, or a video.")
     ending, wanted = input.suffix.lower(), output.suffix.lower()
-    if input.is_file() and ending in VIDEOS:
+    if input.is_file() and ending in VIDEO_ENDINGS:
         if config.grid:
             raise ConfigError("A grid is made of pictures, and the input is a video.")
         if wanted not in CONTAINERS:
@@ -248,10 +269,10 @@ def _kind(input: pathlib.Path, output: pathlib.Path, config: TranslateConfig) ->
                 f"The output of a video must end in {', '.join(CONTAINERS)}, got {output.name!r}."
             )
         return "video"
-    if input.is_file() and ending not in PICTURES:
+    if input.is_file() and ending not in PICTURE_ENDINGS:
         raise ConfigError(
-            f"The ending of {input} is that of no picture ({', '.join(PICTURES)}) and no video "
-            f"({', '.join(VIDEOS)})."
+            f"The ending of {input} is that of no picture ({', '.join(PICTURE_ENDINGS)}) and no "
+            f"video ({', '.join(VIDEO_ENDINGS)})."
         )
     if config.grid:
         _require_picture(output, "grid")
@@ -271,11 +292,31 @@ def _require_picture(output: pathlib.Path, what: str) -> None:
         )
 
 
+def _check_size(kind: Kind, input: str | os.PathLike[str], size: int) -> None:
+    """Refuses more pictures than stand on one side of what is written."""
+    if kind not in ("grid", "interpolation"):
+        return
+    most = (_MOST_GRID_PX if kind == "grid" else MAX_SIDE_PX) // (size + 2) - (kind == "grid")
+    count = len(list_pictures(input))
+    if count > most:
+        raise ConfigError(
+            f"{input} holds {count} pictures; what is written has room for {most} of {size} px, "
+            "one below the other. Take fewer."
+        )
+
+
 def _check_folder(input: pathlib.Path, output: pathlib.Path, resume: bool, overwrite: bool) -> None:
     if output.exists() and not output.is_dir():
         raise ConfigError(
             f"The output {output} is a file; for a folder of pictures, name a folder."
         )
+    if output.suffix.lower() in _WRITTEN:
+        raise ConfigError(
+            f"The output {output} has the ending of a picture and the input is a folder. For one "
+            "picture of all add --grid; else name a folder."
+        )
+    if resume and overwrite:
+        raise ConfigError("resume and overwrite exclude each other; give one of them.")
     if output.resolve().is_relative_to(input.resolve()):
         raise ConfigError(
             f"The output folder {output} lies where the pictures are; name one outside of {input}."
@@ -354,6 +395,35 @@ def paint_in_styles(
     return np.concatenate(parts)
 
 
+def _open_folder(
+    output: pathlib.Path, made: Mapping[str, Any], resume: bool, overwrite: bool
+) -> None:
+    """Makes the folder of results, or finds that what is in it was made in the same way."""
+    record = output / SETTINGS_NAME
+    if resume and record.is_file() and read_json(record) != made:
+        raise ConfigError(
+            f"The pictures in {output} were made by another bundle or with other settings "
+            f"({SETTINGS_NAME} has them). Use the same, add --overwrite to make them again, or "
+            "name another folder."
+        )
+    if resume and not record.is_file() and output.is_dir() and any(output.iterdir()):
+        raise ConfigError(
+            f"The output folder {output} holds files but no {SETTINGS_NAME}, so they are not of an "
+            "earlier call; name another folder."
+        )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"Cannot make {output}: {error.strerror or error}.") from error
+    write_json(record, dict(made))
+
+
+def _refusal(key: Any, error: DataError) -> dict[str, str]:
+    """What a report says of a picture that is left out."""
+    reason = error.reason if isinstance(error, Rejected) else "unusable"
+    return {"file": str(key), "reason": reason, "detail": str(error)}
+
+
 def _translate_folder(
     painter: _Painter,
     root: pathlib.Path,
@@ -363,28 +433,29 @@ def _translate_folder(
     resume: bool,
     progress: ProgressFactory,
 ) -> dict[str, Any]:
-    left_out, written, clashes = [], 0, set()
+    left_out: list[dict[str, str]] = []
+    written = 0
+    owners: dict[pathlib.Path, pathlib.Path] = {}
     with progress("Translate") as report:
         for number, file in enumerate(files):
             report(number, len(files), "picture")
             key = file.relative_to(root)
             names = _numbered((output / key).with_suffix(".png"), len(styles))
-            if names[0] in clashes:
-                detail = f"Its result would have the same name as another's: {names[0].name}."
+            if names[0] in owners:
+                detail = f"Its result would have the same name as that of {owners[names[0]]}."
                 left_out.append({"file": str(key), "reason": "name_taken", "detail": detail})
                 continue
-            clashes.add(names[0])
             if not (resume and all(name.is_file() for name in names)):
                 try:
                     image = read_photo_file(file)
                     square = painter.cut(image, str(key))
-                except Rejected as error:
-                    refusal = {"reason": error.reason, "detail": str(error)}
-                    left_out.append({"file": str(key), **refusal})
+                except DataError as error:
+                    left_out.append(_refusal(key, error))
                     continue
                 paintings = painter.paint(square, styles, image)
                 for name, painting in zip(names, paintings, strict=True):
                     _write(name, painting)
+            owners[names[0]] = key
             written += len(names)
         report(len(files), len(files), "picture")
     if not written:
@@ -409,13 +480,15 @@ def _write_grid(
     if references:
         shown, detector = painter.conditioning, painter.config.detector
         rows.append([white, *(read_reference(path, shown, detector) for path in references)])
+    squares, left_out = _find_squares(painter, files)
     with progress("Translate") as report:
-        for number, square in enumerate(_squares(painter, files)):
-            report(number, len(files), "picture")
+        for number, square in enumerate(squares):
+            report(number, len(squares), "picture")
             rows.append([square.image, *painter.generate(square, styles)])
-        report(len(files), len(files), "picture")
+        report(len(squares), len(squares), "picture")
     _write(output, make_grid(rows))
-    return {"output": str(output), "kind": "grid", "pictures": len(files), "styles": len(styles)}
+    counts = {"pictures": len(squares), "styles": len(styles), "left_out": left_out}
+    return {"output": str(output), "kind": "grid", **counts}
 
 
 def _write_interpolation(
@@ -427,7 +500,7 @@ def _write_interpolation(
     progress: ProgressFactory,
 ) -> dict[str, Any]:
     """Each picture beside itself on its way through the styles and back to the first."""
-    squares = list(_squares(painter, files))
+    squares, left_out = _find_squares(painter, files)
     ends = zip(styles, np.roll(styles, -1, axis=0), strict=True)
     way = [(1.0 - step) * first + step * last for first, last in ends for step in _STEPS]
     size = painter.conditioning.size
@@ -454,16 +527,32 @@ def _write_interpolation(
     return {
         "output": str(output),
         "kind": "interpolation",
-        "pictures": len(files),
+        "pictures": len(squares),
         "styles": len(styles),
+        "left_out": left_out,
         "frames": len(way),
         "fps": float(_FPS),
     }
 
 
-def _squares(painter: _Painter, files: Sequence[pathlib.Path]) -> Iterator[Square]:
+def _find_squares(
+    painter: _Painter, files: Sequence[pathlib.Path]
+) -> tuple[list[Square], list[dict[str, str]]]:
+    """The squares of pictures, and which have none and why.
+
+    Raises:
+        DataError: None has one.
+    """
+    squares: list[Square] = []
+    left_out = []
     for file in files:
-        yield painter.cut(read_photo_file(file), str(file))
+        try:
+            squares.append(painter.cut(read_photo_file(file), str(file)))
+        except DataError as error:
+            left_out.append(_refusal(file, error))
+    if not squares:
+        raise DataError(left_out[0]["detail"])
+    return squares, left_out
 
 
 def _translate_video(

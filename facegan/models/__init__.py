@@ -19,6 +19,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     "stargan_v2": ("StarGenerator", "MappingNetwork", "StarStyleEncoder", "StarDiscriminator"),
     "perceptual": ("VGGFeatures",),
     "lpips": ("Lpips",),
+    "fan": ("FAN",),
     "face_parser": ("BiSeNet", "ParserUNet"),
 }
 

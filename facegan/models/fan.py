@@ -9,29 +9,29 @@ the first one's boundaries are shown, is not built).
 
 import dataclasses
 import os
-import zipfile
-import zlib
 from typing import Any, ClassVar
 
 import keras
-import numpy as np
 from keras import ops
 
-from facegan.errors import CheckpointError, ConfigError
+from facegan.errors import ConfigError
 from facegan.face.landmarks import GROUPS
 from facegan.layers.convolution import PaddedConv2D
 from facegan.layers.normalization import make_norm
 from facegan.layers.resize import mean_of_2x2, nearest_upsample
 from facegan.layers.shapes import require_images
 from facegan.models.configured import ConfiguredModel
+from facegan.models.stored_weights import stored_arrays
 
 HEATMAP_SIZE = 64
 _IMAGE_SIZE = 4 * HEATMAP_SIZE
 _DEPTH = 4  # halvings of the hourglass
-# Of the 68 landmarks and of the 98 (WFLW's), those of eyes and mouth.
-_EYES_MOUTH = {
-    68: [i for name in ("right_eye", "left_eye", "outer_lip", "inner_lip") for i in GROUPS[name]],
-    98: list(range(60, 98)),
+# Of the 68 landmarks and of the 98 (WFLW's), those of nose and eyes.
+_NOSE_EYES = {
+    68: [
+        i for name in ("nose_bridge", "nose_lower", "right_eye", "left_eye") for i in GROUPS[name]
+    ],
+    98: [*range(51, 76), 96, 97],
 }
 
 
@@ -52,7 +52,7 @@ class FanConfig:
 
 
 def _add_coordinates(features: Any) -> Any:
-    """Adds x and y in [-1, 1] and the distance from the centre, at most 1, as channels."""
+    """Adds y and x in [-1, 1] and the distance from the centre, at most 1, as channels."""
     batch, height, width = ops.shape(features)[:3]
 
     def line(count: Any) -> Any:
@@ -62,7 +62,7 @@ def _add_coordinates(features: Any) -> Any:
     x, y = line(width)[None, :, None], line(height)[:, None, None]
     x, y = x + 0.0 * y, y + 0.0 * x
     distance = ops.sqrt(ops.square(x) + ops.square(y))
-    added = ops.concatenate([x, y, distance / ops.max(distance)], axis=-1)
+    added = ops.concatenate([y, x, distance / ops.max(distance)], axis=-1)
     added = ops.broadcast_to(added[None], (batch, height, width, 3))
     return ops.concatenate([features, ops.cast(added, features.dtype)], axis=-1)
 
@@ -196,7 +196,8 @@ def load_fan(path: str | os.PathLike[str], **kwargs: Any) -> FAN:
     """Makes ``FAN`` with the weights of a file, by the paths of its variables.
 
     Args:
-        path: ``.npz`` file with the public network's weights; ``save_fan`` writes one.
+        path: ``.npz`` file with the weights of the network for 98 landmarks, each under the path of
+            its variable, such as ``stem_0/conv_0/kernel``.
         **kwargs: To the model (name, dtype).
 
     Raises:
@@ -204,29 +205,15 @@ def load_fan(path: str | os.PathLike[str], **kwargs: Any) -> FAN:
     """
     net = FAN(FanConfig(), **kwargs)
     net.build({"image": (None, None, None, 3)})
-    try:
-        # Opened here, because NumPy leaves a file open that it cannot read.
-        with open(path, "rb") as file:
-            stored = np.load(file, allow_pickle=False)
-            for variable in net.variables:
-                variable.assign(stored[_path(variable)])
-    # What is raised for a file that is cut, changed, of another kind, or of other names.
-    except (
-        *(OSError, ValueError, KeyError, IndexError, EOFError),
-        *(zipfile.BadZipFile, zlib.error),
-    ) as error:
-        raise CheckpointError(
-            f"Cannot read the weights of FAN from {path}: {error}. Name a file with the weights of "
-            "the network for 98 landmarks, or none, to take the landmarks of the dataset."
-        ) from error
+    advice = (
+        "Name a file with the weights of the network for 98 landmarks, or none, to take the "
+        "landmarks of the dataset."
+    )
+    with stored_arrays(path, "FAN", advice) as stored:
+        for variable in net.variables:
+            variable.assign(stored[_path(variable)])
     net.trainable = False
     return net
-
-
-def save_fan(net: FAN, path: str | os.PathLike[str]) -> None:
-    """Writes the weights of a built network as ``load_fan`` reads them."""
-    arrays: dict[str, Any] = {_path(variable): np.asarray(variable) for variable in net.variables}
-    np.savez(path, **arrays)
 
 
 def _path(variable: keras.Variable) -> str:
@@ -253,25 +240,27 @@ def landmark_heatmaps(landmarks_xy_px: Any, image_size: int) -> Any:
 
 
 def detail_masks(heatmaps: Any, image_size: int) -> dict[str, Any]:
-    """Where fine structure of a face is kept: wide soft lines along its landmarks.
+    """Where structure of a face is kept: wide soft lines along its landmarks.
+
+    At a coarse scale that is where jaw, brows, nose, eyes and mouth are; at fine ones, nose and
+    eyes. The authors of StarGAN v2 shape their masks part by part; these are plainer.
 
     Args:
         heatmaps: [B, 64, 64, 68 or 98] float, of ``landmark_heatmaps`` or of ``FAN``.
         image_size: Height and width of the masks, a multiple of 64 or a part of it.
 
     Returns:
-        "eyes_mouth_mask" and "face_mask" (all landmarks), [B, image_size, image_size, 1] float32 in
-        [0, 1].
+        "coarse_mask" and "fine_mask", [B, image_size, image_size, 1] float32 in [0, 1].
 
     Raises:
         ConfigError: It is another number of landmarks.
     """
-    if heatmaps.shape[-1] not in _EYES_MOUTH:
+    if heatmaps.shape[-1] not in _NOSE_EYES:
         raise ConfigError(
             f"detail_masks takes heatmaps of 68 or 98 landmarks, got {heatmaps.shape[-1]}."
         )
-    chosen = ops.take(heatmaps, _EYES_MOUTH[heatmaps.shape[-1]], axis=-1)
-    both = ops.stack([ops.max(chosen, axis=-1), ops.max(heatmaps, axis=-1)], axis=-1)
+    chosen = ops.take(heatmaps, _NOSE_EYES[heatmaps.shape[-1]], axis=-1)
+    both = ops.stack([ops.max(heatmaps, axis=-1), ops.max(chosen, axis=-1)], axis=-1)
     both = ops.clip(ops.cast(both, "float32"), 0.0, 1.0)
     # The landmarks of a line are up to five pixels apart.
     both = ops.max_pool(both, 5, 1, padding="same", data_format="channels_last")
@@ -283,4 +272,4 @@ def detail_masks(heatmaps: Any, image_size: int) -> dict[str, Any]:
         both = ops.image.resize(
             both, (image_size, image_size), interpolation="bilinear", data_format="channels_last"
         )
-    return {"eyes_mouth_mask": both[..., :1], "face_mask": both[..., 1:]}
+    return {"coarse_mask": both[..., :1], "fine_mask": both[..., 1:]}

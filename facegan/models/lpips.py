@@ -12,17 +12,17 @@ inside, which shows only where a map is nearly dark.
 
 import dataclasses
 import logging
-import zipfile
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
 from keras import ops
 
-from facegan.errors import CheckpointError, ConfigError
+from facegan.errors import ConfigError
 from facegan.layers.convolution import PaddedConv2D
 from facegan.layers.shapes import require_images
 from facegan.models.configured import ConfiguredModel
+from facegan.models.stored_weights import stored_arrays
 
 # Filters, kernel, stride and padding of the five convolutions.
 _CONVS = ((64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1))
@@ -184,17 +184,13 @@ def make_lpips(source: str, **kwargs: Any) -> Lpips:
         )
         _draw_kernels(model)
         return model
-    try:
-        with np.load(source, allow_pickle=False) as stored:
-            for conv, linear in zip(model.convs, model.linears, strict=True):
-                conv.set_weights([stored[f"{conv.name}/{name}"] for name in ("kernel", "bias")])
-                linear.set_weights([stored[f"{linear.name}/kernel"]])
-    # What NumPy raises for a file that is cut, another kind of file, or other names and shapes.
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise CheckpointError(
-            f"Cannot read LPIPS weights from {source}: {error}. Name a file made with "
-            "tools/convert_weights.py --from lpips, or random for a stand-in."
-        ) from error
+    advice = (
+        "Name a file made with tools/convert_weights.py --from lpips, or random for a stand-in."
+    )
+    with stored_arrays(source, "LPIPS", advice) as stored:
+        for conv, linear in zip(model.convs, model.linears, strict=True):
+            conv.set_weights([stored[f"{conv.name}/{name}"] for name in ("kernel", "bias")])
+            linear.set_weights([stored[f"{linear.name}/kernel"]])
     return model
 
 

@@ -12,7 +12,6 @@ BMVC 2015, whose network is column D, trained on faces.
 import dataclasses
 import logging
 import os
-import zipfile
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -24,6 +23,7 @@ from facegan.errors import CheckpointError
 from facegan.layers.convolution import PaddedConv2D
 from facegan.layers.shapes import require_images
 from facegan.models.configured import ConfiguredModel
+from facegan.models.stored_weights import stored_arrays
 
 # Convolutions of each of the five blocks, table 1 of the paper, and their channels.
 _DEPTHS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -218,16 +218,13 @@ def make_vgg_face(
         return random_stand_in(1, config, **kwargs)
     model = VGGFeatures(config, **kwargs)
     model.build({"image": (None, None, None, 3)})
-    try:
-        with np.load(source, allow_pickle=False) as stored:
-            for conv in model.convs:
-                conv.set_weights([stored[f"{conv.name}/{name}"] for name in ("kernel", "bias")])
-    # What NumPy raises for a file that is cut, another kind of file, or other names and shapes.
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise CheckpointError(
-            f"Cannot read VGG-Face weights from {source}: {error}. Set recipe.losses.face_net to a "
-            "file made with tools/convert_weights.py --from vgg_face, or to random for a stand-in."
-        ) from error
+    advice = (
+        "Set recipe.losses.face_net to a file made with tools/convert_weights.py --from vgg_face, "
+        "or to random for a stand-in."
+    )
+    with stored_arrays(source, "VGG-Face", advice) as stored:
+        for conv in model.convs:
+            conv.set_weights([stored[f"{conv.name}/{name}"] for name in ("kernel", "bias")])
     return model
 
 

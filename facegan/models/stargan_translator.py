@@ -58,7 +58,15 @@ class StarTranslator(keras.Model):
         fan: FAN | None = None,
         **kwargs: Any,
     ):
-        super().__init__(**{"name": "star_translator", "dtype": generator.dtype_policy, **kwargs})
+        super().__init__(
+            # Landmarks are places in pixels, which bfloat16 would round.
+            **{
+                "name": "star_translator",
+                "dtype": generator.dtype_policy,
+                "autocast": False,
+                **kwargs,
+            }
+        )
         self.generator, self.mapping, self.style_encoder = generator, mapping, style_encoder
         self.fan = fan
 

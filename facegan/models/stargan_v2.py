@@ -26,7 +26,7 @@ from facegan.layers.shapes import require_images
 from facegan.models.configured import ConfiguredModel
 
 LEAKY_SLOPE = 0.2  # of the leaky ReLUs
-# Sizes at which the high-pass skip joins encoder and decoder; at the first, eyes and mouth only.
+# Sizes at which the high-pass skip joins encoder and decoder, the first one by the coarse mask.
 _SKIP_SIZES = (32, 64, 128)
 _HIGH_PASS = [[-1.0, -1.0, -1.0], [-1.0, 8.0, -1.0], [-1.0, -1.0, -1.0]]
 _SQRT_2 = math.sqrt(2.0)
@@ -315,7 +315,7 @@ class StarGenerator(ConfiguredModel):
     """Repaints a picture in a style.
 
     Call input: {"image": [B, H, W, 3] in [-1, 1], "style": [B, style_size]}, and for a net with the
-    high-pass skip optionally "eyes_mouth_mask" and "face_mask", both [B, H, W, 1] in [0, 1]: where
+    high-pass skip optionally "coarse_mask" and "fine_mask", both [B, H, W, 1] in [0, 1]: where
     fine structure of the picture is kept, at 32 px and at 64 and 128 px.
     Call output: [B, H, W, 3] float32, around [-1, 1].
     """
@@ -354,7 +354,7 @@ class StarGenerator(ConfiguredModel):
             "style": (self.config.style_size,),
         }
         if self.config.high_pass:
-            shapes |= {"eyes_mouth_mask": (size, size, 1), "face_mask": (size, size, 1)}
+            shapes |= {"coarse_mask": (size, size, 1), "fine_mask": (size, size, 1)}
         return shapes
 
     def build(self, input_shape: Any) -> None:
@@ -392,16 +392,16 @@ class StarGenerator(ConfiguredModel):
     def _with_details(self, x: Any, features: Any, inputs: Any) -> Any:
         """Adds the high-pass filtered features of the encoder, where the masks let them through."""
         size = x.shape[1]
-        if not self.config.high_pass or "face_mask" not in inputs or size not in _SKIP_SIZES:
+        if not self.config.high_pass or "fine_mask" not in inputs or size not in _SKIP_SIZES:
             return x
-        mask = inputs["eyes_mouth_mask" if size == _SKIP_SIZES[0] else "face_mask"]
+        mask = inputs["coarse_mask" if size == _SKIP_SIZES[0] else "fine_mask"]
         mask = ops.cast(_shrink(mask, mask.shape[1] // size), x.dtype)
         return x + high_pass(mask * features) / self.config.high_pass
 
     def _check(self, inputs: Any) -> None:
         multiple = 2 ** (len(self.config.widths) - 1)
         require_images("StarGenerator", inputs, "image", 3, multiple)
-        masks = {"eyes_mouth_mask", "face_mask"} & set(inputs)
+        masks = {"coarse_mask", "fine_mask"} & set(inputs)
         if len(masks) == 1:
             raise ConfigError(f"StarGenerator takes both masks or neither, got only {masks.pop()}.")
         size = self.config.image_size

@@ -7,6 +7,7 @@ from facegan.preparation.items import Rejected
 # Left behind by macOS and Windows; names that begin with a dot are litter too.
 _LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_ENDINGS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 
 

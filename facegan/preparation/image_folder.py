@@ -14,6 +14,7 @@ from facegan.config import encode, require_power_of_two
 from facegan.errors import ConfigError
 from facegan.face.landmarks import NUM_LANDMARKS, DetectorConfig
 from facegan.image import encode_picture
+from facegan.preparation.file_names import PICTURE_ENDINGS
 from facegan.preparation.items import (
     Item,
     LeftOut,
@@ -26,7 +27,6 @@ from facegan.preparation.pictures import read_photo
 from facegan.preparation.sources import Source
 from facegan.preparation.squares import Align, cut_square
 
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _SPLIT_FOLDERS = {
     "train": "train",
     "val": "validation",
@@ -124,8 +124,8 @@ def list_pictures(source: Source, config: ImageFolderConfig) -> Listing:
     left_out: list[LeftOut] = []
     found = []
     for entry in source.list_files():
-        if not entry.name.lower().endswith(_ENDINGS):
-            detail = f"Its ending is none of {', '.join(_ENDINGS)}."
+        if not entry.name.lower().endswith(PICTURE_ENDINGS):
+            detail = f"Its ending is none of {', '.join(PICTURE_ENDINGS)}."
             left_out.append(LeftOut(entry.name, "no_picture", detail))
             continue
         folders = entry.name.split("/")[:-1]

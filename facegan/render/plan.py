@@ -238,8 +238,11 @@ def make_conditioner(
                 "leave the parser out."
             )
         config = dataclasses.replace(config, parser=parser)
-    conditioner = conditioning_lib.make_conditioner(config, load_engine)
     wanted = tuple(spec.name for spec in manifest.inputs)
+    if isinstance(config, DomainConditioningConfig):
+        # A bundle that finds landmarks itself takes none.
+        config = dataclasses.replace(config, landmarks=conditioning_lib.LANDMARKS in wanted)
+    conditioner = conditioning_lib.make_conditioner(config, load_engine)
     if not set(conditioner.inputs) <= set(wanted) <= {*conditioner.inputs, *_CONSTANTS}:
         raise BundleError(
             f"The bundle of {manifest.model!r} takes the inputs {', '.join(wanted)}, but its "

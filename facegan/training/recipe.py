@@ -109,6 +109,8 @@ class Recipe(Protocol):
     """The protocol that ``training/recipes/<stem>.py`` fulfils with a class ``Recipe``."""
 
     stem: str
+    # So many examples in a row belong together; no device gets a part of them.
+    group: int
     phases: tuple[Phase, ...]
     optimizers: Mapping[str, OptimizerConfig]
     ema: EmaConfig | None

@@ -427,15 +427,16 @@ class Trainer:
         self.strategy.run(replica_average)
 
     def _distribute(self, batch: Mapping[str, Any]):
+        local = self.strategy.extended._num_replicas_in_sync // _workers(self.strategy)
+        size, group = len(next(iter(batch.values()))), self.recipe.group
+        if size % (local * group):
+            groups = f" in groups of {group}" if group > 1 else ""
+            raise ConfigError(
+                f"A batch of {size} examples{groups} cannot be split over {local} devices; choose "
+                f"data.batch_size as a multiple of {local * group} for each machine."
+            )
         if self.strategy.num_replicas_in_sync == 1:
             return {name: tf.convert_to_tensor(value) for name, value in batch.items()}
-        local = self.strategy.extended._num_replicas_in_sync // _workers(self.strategy)
-        size = len(next(iter(batch.values())))
-        if size % local:
-            raise ConfigError(
-                f"A batch of {size} examples cannot be split over {local} devices; choose "
-                "data.batch_size as a multiple of the number of devices."
-            )
 
         def part(context):
             index = context.replica_id_in_sync_group % local

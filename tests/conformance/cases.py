@@ -282,8 +282,8 @@ CASES = [
         inputs={
             "image": (2, 64, 64, 3),
             "style": (2, 5),
-            "eyes_mouth_mask": (2, 64, 64, 1),
-            "face_mask": (2, 64, 64, 1),
+            "coarse_mask": (2, 64, 64, 1),
+            "fine_mask": (2, 64, 64, 1),
         },
         tolerance=1e-4,
     ),

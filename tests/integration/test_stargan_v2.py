@@ -8,6 +8,8 @@ import pytest
 import tensorflow as tf
 
 from facegan.bundle import read_manifest
+from facegan.datasets.builder import find_config, prepare_items
+from facegan.datasets.image_folder.image_folder_dataset_builder import Builder
 from facegan.errors import ConfigError, DataError
 from facegan.face.align import invert_matrix, transform_points
 from facegan.face.landmarks import DetectorConfig
@@ -20,13 +22,17 @@ from facegan.jobs.evaluate_domains import (
 from facegan.jobs.export import export_run, load_nets
 from facegan.jobs.run import read_run, train_run
 from facegan.jobs.translate import REPORT_NAME, TranslateConfig, translate
+from facegan.models.fan import FAN
+from facegan.preparation.image_folder import ImageFolderConfig
 from facegan.preparation.squares import cut_square, read_photo_file
+from facegan.preparation.workers import WorkersConfig
 from facegan.render.engine import BundleMethods, EngineConfig
 from facegan.render.pipeline import RenderConfig, render_video
 from facegan.render.style import StyleChoice, find_styles
 from facegan.training.checkpoint import list_checkpoints
 from facegan.video.reader import VideoReader, probe_clip
 from tests.fake_face import audio_packets
+from tests.fan_file import save_fan
 
 HOPPER = TranslateConfig(domain="hopper")
 
@@ -55,6 +61,34 @@ def test_other_domains_than_the_datasets_are_refused(domains, tiny_stargan_run, 
 def test_a_domain_without_pictures_to_learn_from_is_refused(dataset, tiny_stargan_run, tmp_path):
     with pytest.raises(DataError, match="have no domain 'domain'"):
         train_run(tiny_stargan_run(), data_dir=dataset["dataset_dir"], run_dir=tmp_path / "run")
+
+
+def test_a_bundle_that_finds_details_itself_makes_videos(
+    clips, domains, tiny_stargan_run, tmp_path
+):
+    net = FAN()
+    net.build({"image": (None, None, None, 3)})
+    save_fan(net, tmp_path / "fan.npz")
+    config = tiny_stargan_run(f"recipe.fan={tmp_path / 'fan.npz'}", "train.steps=1")
+    train_run(config, data_dir=domains["dataset_dir"], run_dir=tmp_path / "run")
+    assert not read_run(tmp_path / "run").conditioning.landmarks
+    export_run(tmp_path / "run", tmp_path / "bundle")
+    inputs = read_manifest(tmp_path / "bundle").inputs
+    assert [spec.name for spec in inputs] == ["source", "style"]
+    result = translate(tmp_path / "bundle", clips["collins"], tmp_path / "out.mp4", HOPPER)
+    assert result["missing_faces"] == 0
+
+
+def test_a_run_that_goes_on_wants_the_domains_it_knows(stargan_bundle, people, tmp_path):
+    builder = Builder(
+        data_dir=tmp_path / "data",
+        config=find_config(Builder, ImageFolderConfig(size=64)),
+        source=people.parent,
+        workers=WorkersConfig(processes=0),
+    )
+    data_dir = prepare_items(builder)["dataset_dir"]
+    with pytest.raises(ConfigError, match="conditioning.domains are collins, hopper, but those of"):
+        train_run(None, data_dir=data_dir, run_dir=stargan_bundle.parent / "run", resume=True)
 
 
 def test_onnx_gives_the_same_picture(stargan_bundle, people, tmp_path):
@@ -177,9 +211,11 @@ def test_a_folder_keeps_its_tree_and_tells_what_was_left_out(stargan_bundle, peo
     kept, again = out / "collins" / "0_0.png", out / "hopper" / "2_1.png"
     kept.write_bytes(b"mine")
     again.unlink()
+    other = TranslateConfig(domain="hopper", styles=2)
+    with pytest.raises(ConfigError, match="made by another bundle or with other settings"):
+        translate(stargan_bundle, people, out, other, resume=True)
     with pytest.raises(ConfigError, match="not empty. Add --resume"):
         translate(stargan_bundle, people, out, several)
-    kept.with_name("0_1.png").stat()
     assert translate(stargan_bundle, people, out, several, resume=True)["written"] == 12
     assert again.is_file() and kept.read_bytes() == b"mine"
 
@@ -244,6 +280,9 @@ def test_what_does_not_go_together_is_refused(stargan_bundle, clips, people, tmp
             "domain must be one of collins, hopper; got 'cat'",
         ),
         (people, people / "sub", HOPPER, "lies where the pictures are"),
+        (people, "all.png", HOPPER, "For one picture of all add --grid"),
+        (picture, picture, HOPPER, "is read itself"),
+        (picture, "a.png", TranslateConfig(domain="hopper", face=1), "a person of a video"),
     ):
         with pytest.raises(ConfigError, match=message):
             translate(stargan_bundle, input, tmp_path / output, config)

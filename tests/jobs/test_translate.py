@@ -97,16 +97,47 @@ def test_a_folder_of_nothing_usable_is_refused(bundle, animals, tmp_path):
         only.mkdir()
         (only / "broken.jpg").write_bytes(b"\xff\xd8\xff no more")
         translate(bundle, only, tmp_path / "out", CAT)
+    # A broken picture takes no name away from a good one.
     (animals / "a.jpg").write_bytes((animals / "a.png").read_bytes())
+    (animals / "deep er" / "broken.png").write_bytes((animals / "a.png").read_bytes())
     translate(bundle, animals, tmp_path / "more", CAT)
     report = json.loads((tmp_path / "more" / REPORT_NAME).read_text())
-    assert "name_taken" in {entry["reason"] for entry in report["left_out"]}
+    taken = [e for e in report["left_out"] if e["reason"] == "name_taken"]
+    assert [entry["file"] for entry in taken] == ["a.png"]
+    assert taken[0]["detail"].endswith("the same name as that of a.jpg.")
+    assert (tmp_path / "more" / "deep er" / "broken.png").is_file()
+
+
+def test_more_pictures_than_fit_are_refused_before_any_is_made(bundle, tmp_path):
+    (tmp_path / "many").mkdir()
+    for number in range(482):
+        (tmp_path / "many" / f"{number}.png").touch()
+    with pytest.raises(ConfigError, match="holds 482 pictures; what is written has room for 481"):
+        translate(
+            bundle, tmp_path / "many", tmp_path / "a.mp4", TranslateConfig(domain="cat", styles=2)
+        )
+
+
+def test_settings_decide_whether_a_folder_goes_on(bundle, animals, tmp_path):
+    out = tmp_path / "out"
+    translate(bundle, animals, out, CAT)
+    with pytest.raises(ConfigError, match="made by another bundle or with other settings"):
+        translate(bundle, animals, out, TranslateConfig(domain="dog"), resume=True)
+    with pytest.raises(ConfigError, match="exclude each other"):
+        translate(bundle, animals, out, CAT, resume=True, overwrite=True)
+    before = (out / "a.png").read_bytes()
+    translate(bundle, animals, out, TranslateConfig(domain="dog"), overwrite=True)
+    assert (out / "a.png").read_bytes() != before
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "file").touch()
+    with pytest.raises(ConfigError, match="no translate.json, so they are not of an earlier call"):
+        translate(bundle, animals, tmp_path / "foreign", CAT, resume=True)
 
 
 def test_a_grid_of_references(bundle, animals, tmp_path):
     config = TranslateConfig(domain="cat", references=(str(animals / "a.png"),), grid=True)
-    (animals / "deep er" / "broken.jpg").unlink()
-    translate(bundle, animals, tmp_path / "grid.png", config)
+    result = translate(bundle, animals, tmp_path / "grid.png", config)
+    assert [entry["file"].rpartition("/")[2] for entry in result["left_out"]] == ["broken.jpg"]
     grid = read_image(tmp_path / "grid.png")
     assert grid.shape == (3 * 34 - 2, 2 * 34 - 2, 3)
     assert (grid[:32, :32] == 255).all() and (grid[:32, 34:] == (10, 20, 30)).all()
@@ -152,7 +183,9 @@ def test_the_plan_tells_what_would_be_made(bundle, animals, tmp_path):
 def test_what_cannot_be_is_refused(bundle, animals, tmp_path):
     for changes, message in (
         ({"styles": 0}, "styles must be at least 1"),
-        ({"styles": 2, "references": ("a.png",)}, "with references, leave it out"),
+        ({"styles": 2, "references": ("a.png",)}, "with references, leave them out"),
+        ({"seed": 2, "references": ("a.png",)}, "with references, leave them out"),
+        ({"grid": True, "full_frame": True}, "leave full_frame out, or the grid"),
     ):
         with pytest.raises(ConfigError, match=message):
             TranslateConfig(domain="cat", **changes)

@@ -11,8 +11,8 @@ from facegan.models.fan import (
     detail_masks,
     landmark_heatmaps,
     load_fan,
-    save_fan,
 )
+from tests.fan_file import save_fan
 
 # A face that fills three quarters of a picture of 256 px, as a portrait of FFHQ does.
 FACE = MEAN_SHAPE * 150 + (53, 60)
@@ -78,13 +78,13 @@ def coordinates(height, width):
 def test_coordinates_and_levels_by_hand():
     net = built(FanConfig(num_landmarks=15, width=16))
     pass_through(net)
-    # Of the picture: its red channel, x + 1, y + 1 and the distance, at every other pixel.
+    # Of the picture: its red channel, y + 1, x + 1 and the distance, at every other pixel.
     kernel = np.zeros(net.first_conv.kernel.shape, np.float32)
     for channel, source in enumerate((0, 3, 4, 5)):
         kernel[3, 3, source, channel] = 1.0
     net.first_conv.kernel.assign(kernel)
     net.first_conv.bias.assign([0.0, 1.0, 1.0, 0.0])
-    # Of the maps: x + 1, y + 1 and the distance; the last one comes out as the boundaries.
+    # Of the maps: y + 1, x + 1 and the distance; the last one comes out as the boundaries.
     kernel, bias = np.asarray(net.place_conv.kernel).copy(), np.zeros(16, np.float32)
     kernel[0, 0, 16:] = 0.0
     for channel, source in ((10, 16), (11, 17), (15, 18)):
@@ -98,11 +98,11 @@ def test_coordinates_and_levels_by_hand():
     maps = np.concatenate([found["heatmaps"], found["boundaries"]], axis=-1)[0]
     x, y, distance = coordinates(64, 128)
     red = 0.5 * inputs["image"][0, :, :, 0] + 0.5
-    for channel, seen in enumerate((red, x + 1, y + 1, distance)):
+    for channel, seen in enumerate((red, y + 1, x + 1, distance)):
         expected = hourglass(halve(seen[::2, ::2]))
         np.testing.assert_allclose(maps[..., channel], expected, rtol=1e-4)
     x, y, distance = coordinates(16, 32)
-    for channel, seen in ((10, x + 1), (11, y + 1), (15, distance)):
+    for channel, seen in ((10, y + 1), (11, x + 1), (15, distance)):
         np.testing.assert_allclose(maps[..., channel], hourglass(seen), rtol=1e-4)
     assert (maps[..., [4, 9, 12]] == 0).all()
 
@@ -163,7 +163,7 @@ def refuse(path):
     with pytest.raises(CheckpointError) as caught:
         load_fan(path)
     message = str(caught.value)
-    assert message.startswith(f"Cannot read the weights of FAN from {path}: ")
+    assert message.startswith(f"Cannot read FAN weights from {path}: ")
     assert message.endswith("or none, to take the landmarks of the dataset.")
     return message
 
@@ -260,21 +260,21 @@ def values_at(mask, xy):
 
 def masks_of(landmarks, size):
     masks = detail_masks(landmark_heatmaps(landmarks[None], 256), size)
-    assert tuple(masks) == ("eyes_mouth_mask", "face_mask")
+    assert tuple(masks) == ("coarse_mask", "fine_mask")
     masks = {name: np.asarray(mask) for name, mask in masks.items()}
     for mask in masks.values():
         assert mask.shape == (1, size, size, 1) and mask.dtype == np.float32
         assert mask.min() >= 0 and mask.max() <= 1
-    return masks["eyes_mouth_mask"][0, :, :, 0], masks["face_mask"][0, :, :, 0]
+    return masks["coarse_mask"][0, :, :, 0], masks["fine_mask"][0, :, :, 0]
 
 
 @pytest.mark.parametrize("size", [32, 64, 128, 256])
-def test_masks_cover_eyes_and_mouth_and_the_whole_face(size):
-    eyes_mouth, face = masks_of(FACE, size)
-    assert (eyes_mouth <= face).all()
-    assert values_at(eyes_mouth, FACE[36:]).min() > 0.7
-    assert values_at(eyes_mouth, FACE[:17]).max() < 0.02
-    assert values_at(eyes_mouth, FACE[27:30]).max() < 0.4
+def test_masks_cover_the_whole_face_and_nose_and_eyes(size):
+    face, nose_eyes = masks_of(FACE, size)
+    assert (nose_eyes <= face).all()
+    assert values_at(nose_eyes, FACE[27:48]).min() > 0.7
+    assert values_at(nose_eyes, FACE[:17]).max() < 0.02
+    assert values_at(nose_eyes, FACE[55:60]).max() < 0.4
     assert values_at(face, FACE).min() > 0.7
     # Lines along the landmarks, and nothing on the cheeks and away from the face.
     line = (FACE[:16] + FACE[1:17]) / 2
@@ -298,9 +298,9 @@ def test_masks_stay_in_place_at_every_size():
 
 
 def test_masks_of_98_landmarks():
-    # WFLW: 33 of the jaw, then brows and nose, and from 60 on eyes and mouth.
+    # WFLW: 33 of the jaw, then brows and nose, from 60 on eyes and from 76 on mouth.
     landmarks = np.full((98, 2), np.nan)
-    landmarks[:17], landmarks[60:92] = FACE[:17], FACE[36:]
+    landmarks[:17], landmarks[60:72], landmarks[76:96] = FACE[:17], FACE[36:48], FACE[48:]
     expected = masks_of(np.concatenate([FACE[:17], np.full((19, 2), np.nan), FACE[36:]]), 128)
     for mask, other in zip(masks_of(landmarks, 128), expected, strict=True):
         np.testing.assert_array_equal(mask, other)

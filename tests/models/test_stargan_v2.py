@@ -67,13 +67,13 @@ def test_masks_let_details_through():
     config = StarGeneratorConfig(**TINY, style_size=4, high_pass=2.0)
     net = built(StarGenerator(config))
     inputs = {"image": pictures(), "style": np.zeros((2, 4), np.float32)}
-    closed = {name: np.zeros((2, 32, 32, 1)) for name in ("eyes_mouth_mask", "face_mask")}
+    closed = {name: np.zeros((2, 32, 32, 1)) for name in ("coarse_mask", "fine_mask")}
     plain = net(inputs)
     np.testing.assert_allclose(net({**inputs, **closed}), plain, atol=1e-6)
-    opened = net({**inputs, **closed, "eyes_mouth_mask": np.ones((2, 32, 32, 1))})
+    opened = net({**inputs, **closed, "coarse_mask": np.ones((2, 32, 32, 1))})
     assert np.abs(np.asarray(opened) - plain).max() > 1e-2
-    # At 32 px only eyes and mouth count.
-    face = net({**inputs, **closed, "face_mask": np.ones((2, 32, 32, 1))})
+    # At 32 px the coarse one counts.
+    face = net({**inputs, **closed, "fine_mask": np.ones((2, 32, 32, 1))})
     np.testing.assert_allclose(face, plain, atol=1e-6)
 
 
@@ -85,10 +85,10 @@ def test_bad_settings_and_inputs_are_refused():
     with pytest.raises(ConfigError, match="num_domains must be at least 1, got 0"):
         MappingConfig(num_domains=0)
     net = built(StarGenerator(StarGeneratorConfig(**TINY, style_size=4, high_pass=1.0)))
-    inputs = {"image": pictures(), "style": np.zeros((2, 4)), "face_mask": pictures(1)}
-    with pytest.raises(ConfigError, match="both masks or neither, got only face_mask"):
+    inputs = {"image": pictures(), "style": np.zeros((2, 4)), "fine_mask": pictures(1)}
+    with pytest.raises(ConfigError, match="both masks or neither, got only fine_mask"):
         net(inputs)
-    small = {name: np.zeros((2, 16, 16, 1)) for name in ("face_mask", "eyes_mouth_mask")}
+    small = {name: np.zeros((2, 16, 16, 1)) for name in ("fine_mask", "coarse_mask")}
     with pytest.raises(ConfigError, match="of 32x32 pixels, got 16x16"):
         net({**inputs, **small})
     judge = built(StarDiscriminator(StarDiscriminatorConfig(**TINY)))

@@ -130,8 +130,8 @@ def test_generator_with_the_high_pass_skip(golden):
     inputs = {"image": golden["x"], "style": golden["style_from_latent"]}
     assert_close(generator(inputs), golden["fake_hpf"])
     masks = {
-        "eyes_mouth_mask": golden["mask_eyes_mouth"],
-        "face_mask": golden["mask_face"],
+        "coarse_mask": golden["mask_eyes_mouth"],
+        "fine_mask": golden["mask_face"],
     }
     assert_close(generator({**inputs, **masks}), golden["fake_hpf_masked"])
 

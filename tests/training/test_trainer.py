@@ -157,6 +157,19 @@ def test_a_batch_that_cannot_be_split_is_refused():
         trainer.train_step(odd)
 
 
+@pytest.mark.parametrize(("replicas", "size"), [(1, 7), (2, 4)])
+def test_examples_that_belong_together_are_not_torn_apart(replicas, size):
+    recipe = ToyRecipe()
+    recipe.group = 3
+    trainer = Trainer(recipe, config(), strategy=make_strategy(replicas))
+    few = {name: value[:size] for name, value in next(batches()).items()}
+    message = (
+        f"in groups of 3 cannot be split over {replicas} devices.*a multiple of {3 * replicas}"
+    )
+    with pytest.raises(ConfigError, match=message):
+        trainer.train_step(few)
+
+
 def test_chosen_epochs_keep_their_checkpoints(tmp_path):
     settings = config(keep_epochs=(1,), keep_checkpoints=1, checkpoint_every=3, preview_every=5)
     trainer = Trainer(ToyRecipe(), settings, run_dir=tmp_path, steps_per_epoch=4)

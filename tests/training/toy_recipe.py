@@ -15,6 +15,7 @@ ADAM = AdamConfig(learning_rate=0.01, schedule=ScheduleConfig(shape="linear", ho
 
 class ToyRecipe:
     stem = "toy"
+    group = 1
     ema = EmaConfig(decay=0.9)
     ema_nets = ("generator",)
     tables = {}

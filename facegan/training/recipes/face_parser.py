@@ -85,6 +85,7 @@ class Recipe:
     """
 
     stem = "face_parser"
+    group = 1
     phases: tuple[Phase, ...] = (Phase(name="parser", updates={"P": ("parser",)}),)
     statistics: Mapping[str, Any] = {}
     tables: Mapping[str, Any] = {}

@@ -74,6 +74,7 @@ class Recipe:
     """
 
     stem = "pix2pix"
+    group = 1
     statistics: Mapping[str, Any] = {}
     tables: Mapping[str, Any] = {}
 

@@ -103,6 +103,7 @@ class Recipe:
     """
 
     stem = "spade"
+    group = 1
     statistics: Mapping[str, Any] = {}
     tables: Mapping[str, Any] = {}
 

@@ -99,6 +99,7 @@ class Recipe:
     """
 
     stem = "talking_head"
+    group = 1
     statistics: Mapping[str, Any] = {}
 
     def __init__(self, config: TalkingHeadRecipeConfig):

@@ -61,6 +61,7 @@ class Recipe:
     """
 
     stem = "talking_head_person"
+    group = 1
     statistics: Mapping[str, Any] = {}
     tables: Mapping[str, Any] = {}
 

@@ -6,7 +6,7 @@ import pytest
 
 from facegan.errors import CheckpointError, ConfigError
 from facegan.layers.randomness import GivenSeed, fold_in
-from facegan.models.fan import FAN, save_fan
+from facegan.models.fan import FAN
 from facegan.models.stargan_v2 import (
     MappingConfig,
     StarDiscriminatorConfig,
@@ -17,6 +17,7 @@ from facegan.training.devices import make_strategy
 from facegan.training.optimizers import AdamConfig
 from facegan.training.recipes.stargan_v2 import Recipe, StarganV2RecipeConfig, make_translator
 from facegan.training.trainer import TrainConfig, Trainer
+from tests.fan_file import save_fan
 
 SIZE, SEED = 32, np.array([1, 2], np.int32)
 TRAIN = TrainConfig(steps=9, precision="float32", xla="off")
@@ -192,7 +193,7 @@ def test_details_are_found_by_the_network_of_a_file(tmp_path):
     )
     given = {"source": batch["image"], "style": np.zeros((6, 6), np.float32)}
     assert served(given).shape == (6, SIZE, SIZE, 3)
-    with pytest.raises(CheckpointError, match="Cannot read the weights of FAN from .*none.npz"):
+    with pytest.raises(CheckpointError, match="Cannot read FAN weights from .*none.npz"):
         make_recipe(1.0, fan=str(tmp_path / "none.npz")).prepare("float32")
 
 
