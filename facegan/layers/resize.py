@@ -12,7 +12,12 @@ from keras import ops
 
 def nearest_upsample(inputs: Any) -> Any:
     """Repeats each pixel 2x2: [B, H, W, C] -> [B, 2H, 2W, C]."""
-    return ops.repeat(ops.repeat(inputs, 2, axis=1), 2, axis=2)
+    height, width, channels = ops.shape(inputs)[1:]
+    # Joined along the axes that are there: OpenVINO reorders memory for a repetition's fifth.
+    twice = ops.concatenate([inputs, inputs], axis=3)
+    rows = ops.reshape(twice, (-1, height, 2 * width * channels))  # rank 3
+    rows = ops.concatenate([rows, rows], axis=2)
+    return ops.reshape(rows, (-1, 2 * height, 2 * width, channels))  # rank 4
 
 
 def mean_of_2x2(inputs: Any) -> Any:

@@ -20,7 +20,7 @@ from keras import ops
 from facegan.config import require_power_of_two
 from facegan.errors import ConfigError
 from facegan.layers.convolution import NearestUpConv2D, PaddedConv2D, PooledConv2D
-from facegan.layers.normalization import make_norm
+from facegan.layers.normalization import make_norm, normalize_instances
 from facegan.layers.resize import mean_of_2x2, nearest_upsample
 from facegan.layers.shapes import require_images
 from facegan.models.configured import ConfiguredModel
@@ -140,8 +140,6 @@ class StyleNorm(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         features, style = tuple(input_shape["features"]), tuple(input_shape["style"])
-        self.norm = make_norm("instance", name="norm", dtype=self.dtype_policy)
-        self.norm.build(features)
         self.dense = keras.layers.Dense(
             2 * features[-1],
             kernel_initializer=he_initializer(),
@@ -152,7 +150,7 @@ class StyleNorm(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         gamma, beta = ops.split(self.dense(inputs["style"])[:, None, None, :], 2, axis=-1)
-        return (1.0 + gamma) * self.norm(inputs["features"]) + beta
+        return normalize_instances(inputs["features"], 1.0 + gamma, beta)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return tuple(input_shape["features"])

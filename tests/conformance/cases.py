@@ -212,6 +212,8 @@ CASES = [
         make=_made(fan.FAN, fan.FanConfig(num_landmarks=3, width=8)),
         inputs={"image": (2, 64, 128, 3)},
         couples_examples=True,
+        # Batch norms of few pixels, one behind the other, blow rounding up.
+        tolerance=1e-4,
     ),
     Case(name="self_attention", make=_made(SelfAttention, 2), inputs=(2, 4, 3, 4)),
     Case(name="head_down_block", make=_made(talking_head.DownBlock, 3, 5), inputs=(2, 8, 6, 2)),

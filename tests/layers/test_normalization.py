@@ -1,8 +1,9 @@
+import keras
 import numpy as np
 import pytest
 
 from facegan.errors import ConfigError
-from facegan.layers.normalization import make_norm
+from facegan.layers.normalization import make_norm, normalize_instances
 
 
 @pytest.fixture
@@ -70,3 +71,21 @@ def test_none_changes_nothing(x):
 def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(ConfigError, match="Did you mean 'instance'"):
         make_norm("instnace")
+
+
+def test_instance_norm_is_keras_group_norm_with_a_group_a_channel(x):
+    ours, theirs = make_norm("instance", affine=True), keras.layers.GroupNormalization(-1, -1, 1e-5)
+    values = [np.linspace(0.5, 2, 7, dtype=np.float32), np.linspace(-1, 1, 7, dtype=np.float32)]
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+        layer.set_weights(values)
+    assert [v.path.rpartition("/")[2] for v in ours.variables] == ["gamma", "beta"]
+    np.testing.assert_allclose(ours(x), theirs(x), atol=1e-5)
+
+
+def test_instances_are_scaled_each_by_its_own(x):
+    rng = np.random.default_rng(3)
+    scale, offset = rng.normal(size=(2, 4, 1, 1, 7)).astype(np.float32)
+    mean, variance = x.mean((1, 2), keepdims=True), x.var((1, 2), keepdims=True)
+    expected = scale * (x - mean) / np.sqrt(variance + 1e-5) + offset
+    np.testing.assert_allclose(normalize_instances(x, scale, offset), expected, atol=1e-5)
