@@ -83,31 +83,30 @@ def _score_model() -> dict[str, Any]:
     from facegan.jobs.evaluate import evaluate_holdout, write_scores_page
     from facegan.jobs.run import find_dataset
 
+    dataset = find_dataset(FLAGS.data_dir)
     shown = read_manifest(FLAGS.bundle).conditioning or {}
     if shown.get("kind") == DomainConditioningConfig.KIND:
-        return _score_domains()
+        return _score_domains(dataset)
     why = "is for models of domains, which this bundle is not"
     program.refuse_given("lpips", "outputs", "inception", why=why)
     parser = program.chosen_parser() if FLAGS.parser else None
-    scores = evaluate_holdout(FLAGS.bundle, find_dataset(FLAGS.data_dir), FLAGS.split, parser)
+    scores = evaluate_holdout(FLAGS.bundle, dataset, FLAGS.split, parser)
     if FLAGS.page:
         write_scores_page(FLAGS.page, FLAGS.bundle, scores)
     return scores
 
 
-def _score_domains() -> dict[str, Any]:
+def _score_domains(dataset: Any) -> dict[str, Any]:
     from facegan.jobs.evaluate_domains import (
         DomainEvaluationConfig,
         evaluate_domains,
         write_domains_page,
     )
-    from facegan.jobs.run import find_dataset
     from facegan.progress import Progress
 
     config = DomainEvaluationConfig(
         outputs=FLAGS.outputs, split=FLAGS.split, inception=FLAGS.inception, lpips=FLAGS.lpips
     )
-    dataset = find_dataset(FLAGS.data_dir)
     scores = evaluate_domains(FLAGS.bundle, dataset, config, progress=Progress)
     if FLAGS.page:
         write_domains_page(FLAGS.page, FLAGS.bundle, scores)

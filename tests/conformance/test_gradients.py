@@ -20,4 +20,6 @@ def test_gradient_reaches_every_trainable_variable(case):
     names = [path for path, _ in variables] + [f"input {i}" for i in range(10)]
     for name, gradient in zip(names, tape.gradient(loss, sources), strict=False):
         assert gradient is not None, name
-        assert np.any(np.asarray(gradient) != 0), name
+        # A number added to all keys of an attention changes no softmax; rounding alone is left.
+        if not name.endswith("key/bias"):
+            assert np.any(np.asarray(gradient) != 0), name
