@@ -13,6 +13,8 @@ import pytest
 
 from facegan.layers.attention import SelfAttention
 from facegan.layers.convolution import NearestUpConv2D, PaddedConv2D, PooledConv2D, UpConv2D
+from facegan.layers.equalized import EqualizedConv2D, EqualizedDense
+from facegan.layers.modulated import ModulatedConv2D
 from facegan.layers.normalization import make_norm
 from facegan.layers.randomness import SeededDropout
 from facegan.layers.resize import BilinearUpsample
@@ -25,6 +27,7 @@ from facegan.models import (
     pix2pix,
     spade,
     stargan_v2,
+    stylegan2,
     talking_head,
 )
 
@@ -317,6 +320,85 @@ CASES = [
         ),
         inputs={"image": (2, 32, 32, 3), "domain": (2,)},
         ids={"domain": 2},
+    ),
+    Case(
+        name="equalized_dense",
+        make=_made(EqualizedDense, 3, lr_multiplier=0.5, bias_start=1.0),
+        inputs=(2, 5),
+    ),
+    Case(name="equalized_conv", make=_made(EqualizedConv2D, 3, clamp=2.0), inputs=(2, 6, 5, 2)),
+    Case(
+        name="equalized_conv_down",
+        make=_made(EqualizedConv2D, 3, downsample=True, gain=0.5),
+        inputs=(2, 6, 4, 2),
+    ),
+    Case(
+        name="equalized_conv_1x1_down",
+        make=_made(EqualizedConv2D, 3, 1, downsample=True, use_bias=False, activate=False),
+        inputs=(2, 6, 4, 2),
+    ),
+    Case(
+        name="modulated_conv",
+        make=_made(ModulatedConv2D, 4),
+        inputs={"features": (2, 6, 5, 3), "style": (2, 3)},
+    ),
+    Case(
+        name="modulated_conv_up",
+        make=_made(ModulatedConv2D, 4, upsample=True, demodulate=False),
+        inputs={"features": (2, 3, 5, 3), "style": (2, 3)},
+    ),
+    Case(
+        name="styled_conv_up",
+        make=_made(stylegan2.StyledConv2D, 4, upsample=True, clamp=256.0),
+        inputs={"features": (2, 3, 5, 3), "style": (2, 3)},
+        random=True,
+    ),
+    Case(
+        name="styled_rgb",
+        make=_made(stylegan2.StyledRGB, clamp=256.0),
+        inputs={"features": (2, 6, 5, 3), "style": (2, 3)},
+    ),
+    Case(
+        name="minibatch_deviation",
+        make=_made(stylegan2.MinibatchDeviation, 1),
+        inputs=(2, 4, 3, 5),
+    ),
+    Case(
+        name="residual_down_block",
+        make=_made(stylegan2.ResidualDownBlock, 3, clamp=256.0),
+        inputs=(2, 8, 6, 2),
+    ),
+    Case(
+        name="stylegan2_mapping",
+        make=_made(
+            stylegan2.StyleMapping,
+            stylegan2.StyleMappingConfig(
+                latent_size=6, style_size=5, num_layers=2, lr_multiplier=0.5
+            ),
+        ),
+        inputs={"latent": (2, 6)},
+    ),
+    Case(
+        name="stylegan2_synthesis",
+        make=_made(
+            stylegan2.StyleGAN2Synthesis,
+            stylegan2.StyleGAN2SynthesisConfig(
+                image_size=16, base_width=64, max_width=6, style_size=5
+            ),
+        ),
+        inputs={"w": (2, 6, 5)},
+        random=True,
+    ),
+    Case(
+        name="stylegan2_discriminator",
+        make=_made(
+            stylegan2.StyleGAN2Discriminator,
+            # Groups of one: larger ones couple the examples of a batch.
+            stylegan2.StyleGAN2DiscriminatorConfig(
+                image_size=16, base_width=64, max_width=6, group_size=1
+            ),
+        ),
+        inputs={"image": (2, 16, 16, 3)},
     ),
     Case(
         name="sync_batch_norm",

@@ -30,3 +30,15 @@ def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:
     elif len(shape) >= 2:
         values = values / np.sqrt(int(np.prod(shape[1:])))
     return values.astype(np.float32)
+
+
+def fill_stylegan2(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same for StyleGAN2, whose layers scale their weights while they run."""
+    if name.endswith("weight"):
+        rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+        values = rng.standard_normal(shape).astype(np.float32)
+        return values * 100 if "mapping.fc" in name else values
+    values = fill(name, shape)
+    if name.endswith("affine.bias"):
+        return 1 + values
+    return np.float32(0.1) * values if name.endswith("w_avg") else values
