@@ -144,9 +144,6 @@ def translate(
         VideoError: A video cannot be read or written.
     """
     kind, manifest, conditioning = _check(bundle, input, output, config, resume, overwrite)
-    conditioning = dataclasses.replace(
-        conditioning, landmarks=LANDMARKS in {spec.name for spec in manifest.inputs}
-    )
     if kind == "video":
         return _translate_video(bundle, input, output, config, overwrite, progress)
     engine = load_engine(bundle, config.engine)

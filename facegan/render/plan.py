@@ -36,7 +36,7 @@ from facegan.face.parsing import ParserConfig
 from facegan.face.portrait import PortraitPath, plan_portraits
 from facegan.face.retarget import FaceGeometry, RetargetConfig, Retargeter, fit_geometry
 from facegan.render.person import EMBEDDING, STYLE_IMAGE
-from facegan.render.style import STYLE
+from facegan.render.style import STYLE, domain_conditioning
 
 MissingFace = Literal["hold", "copy", "blank"]
 
@@ -240,8 +240,7 @@ def make_conditioner(
         config = dataclasses.replace(config, parser=parser)
     wanted = tuple(spec.name for spec in manifest.inputs)
     if isinstance(config, DomainConditioningConfig):
-        # A bundle that finds landmarks itself takes none.
-        config = dataclasses.replace(config, landmarks=conditioning_lib.LANDMARKS in wanted)
+        config = domain_conditioning(manifest)
     conditioner = conditioning_lib.make_conditioner(config, load_engine)
     if not set(conditioner.inputs) <= set(wanted) <= {*conditioner.inputs, *_CONSTANTS}:
         raise BundleError(

@@ -10,7 +10,11 @@ import numpy as np
 
 from facegan.bundle import Manifest
 from facegan.errors import BundleError, ConfigError
-from facegan.face.conditioning import DomainConditioningConfig, decode_conditioning
+from facegan.face.conditioning import (
+    LANDMARKS,
+    DomainConditioningConfig,
+    decode_conditioning,
+)
 from facegan.face.landmarks import DetectorConfig
 from facegan.image import to_float
 from facegan.preparation.squares import cut_square, read_photo_file
@@ -43,7 +47,7 @@ class StyleChoice:
 
 
 def domain_conditioning(manifest: Manifest) -> DomainConditioningConfig:
-    """The conditioning of a bundle of domains.
+    """The conditioning of a bundle of domains, with landmarks if the bundle takes them.
 
     Raises:
         BundleError: The bundle is of another kind.
@@ -55,7 +59,9 @@ def domain_conditioning(manifest: Manifest) -> DomainConditioningConfig:
         )
     config = decode_conditioning(document)
     assert isinstance(config, DomainConditioningConfig)  # by its kind
-    return config
+    # A bundle that finds landmarks itself takes none.
+    shown = LANDMARKS in {spec.name for spec in manifest.inputs}
+    return dataclasses.replace(config, landmarks=shown)
 
 
 def find_styles(
