@@ -322,6 +322,26 @@ def best_ratios(rows: dict) -> dict:
     return ratios
 
 
+def measure_group(
+    group: str, commands: dict[str, list[str]], args: argparse.Namespace, calls: int
+) -> dict:
+    """Runs the wanted engines of a group, prints a table, and returns what goes into the JSON."""
+    wanted = args.engines or list(commands)
+    commands = {name: command for name, command in commands.items() if name in wanted}
+    rows = run_group(commands, args, calls)
+    ratios = best_ratios(rows)
+    heads = f"{'median ms':>10}{'min ms':>9}{'cpu ms':>9}{'max diff':>10}"
+    print(f"\n{group:28}{heads}  parameters, GFLOP")
+    for name, row in sorted(rows.items(), key=lambda item: item[1]["median_ms"]):
+        print(
+            f"{name:28}{row['median_ms']:10.1f}{row['min_ms']:9.1f}{row['cpu_ms']:9.1f}"
+            f"{row['max_difference']:10.1e}  {row['parameters']} {row.get('gflop', '')}"
+        )
+    for measure, ratio in ratios.items():
+        print(f"{measure}: {ratio['ours']} {ratio['times_faster']}x {ratio['torch']}")
+    return {"engines": rows, "best_against_best": ratios}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=pathlib.Path)
@@ -370,19 +390,8 @@ def main() -> None:
                 commands |= {
                     f"torch/{name}": [*twin, name.removesuffix("/default")] for name in theirs
                 }
-            wanted = args.engines or list(commands)
-            commands = {name: command for name, command in commands.items() if name in wanted}
-            rows = run_group(commands, args, args.calls if job == "generator" else 1)
-            result[group] = {"engines": rows, "best_against_best": best_ratios(rows)}
-            heads = f"{'median ms':>10}{'min ms':>9}{'cpu ms':>9}{'max diff':>10}"
-            print(f"\n{group:28}{heads}  parameters, GFLOP")
-            for name, row in sorted(rows.items(), key=lambda item: item[1]["median_ms"]):
-                print(
-                    f"{name:28}{row['median_ms']:10.1f}{row['min_ms']:9.1f}{row['cpu_ms']:9.1f}"
-                    f"{row['max_difference']:10.1e}  {row['parameters']} {row.get('gflop', '')}"
-                )
-            for measure, ratio in result[group]["best_against_best"].items():
-                print(f"{measure}: {ratio['ours']} {ratio['times_faster']}x {ratio['torch']}")
+            calls = args.calls if job == "generator" else 1
+            result[group] = measure_group(group, commands, args, calls)
     if args.output:
         args.output.write_text(json.dumps(result, indent=2) + "\n")
 

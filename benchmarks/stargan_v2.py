@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.spade import ROOT, best_ratios, inner_path, run_group
+from benchmarks.spade import ROOT, inner_path, measure_group
 
 # group -> our engines and PyTorch's variants
 GROUPS = {
@@ -341,19 +341,8 @@ def main() -> None:
                     f"torch/{name}": [*twin, "--variant", name.removesuffix("/default")]
                     for name in theirs
                 }
-            wanted = args.engines or list(commands)
-            commands = {name: command for name, command in commands.items() if name in wanted}
-            rows = run_group(commands, args, 1 if job == "training" else args.calls)
-            result[group] = {"engines": rows, "best_against_best": best_ratios(rows)}
-            heads = f"{'median ms':>10}{'min ms':>9}{'cpu ms':>9}{'max diff':>10}"
-            print(f"\n{group:28}{heads}  parameters, GFLOP")
-            for name, row in sorted(rows.items(), key=lambda item: item[1]["median_ms"]):
-                print(
-                    f"{name:28}{row['median_ms']:10.1f}{row['min_ms']:9.1f}{row['cpu_ms']:9.1f}"
-                    f"{row['max_difference']:10.1e}  {row['parameters']} {row.get('gflop', '')}"
-                )
-            for measure, ratio in result[group]["best_against_best"].items():
-                print(f"{measure}: {ratio['ours']} {ratio['times_faster']}x {ratio['torch']}")
+            calls = 1 if job == "training" else args.calls
+            result[group] = measure_group(group, commands, args, calls)
     if args.output:
         args.output.write_text(json.dumps(result, indent=2) + "\n")
 
