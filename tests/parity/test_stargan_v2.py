@@ -4,7 +4,6 @@ goldens/stargan2.npz holds pictures, masks and the outputs of all nets at 128 px
 weights from the names in its ``keys``.
 """
 
-import json
 import pathlib
 
 import numpy as np
@@ -22,6 +21,7 @@ from facegan.models.stargan_v2 import (
     StarStyleEncoderConfig,
 )
 from tests.parity.fill import fill
+from tests.parity.public_state import PublicState, read_golden
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens" / "stargan2.npz"
 # Relative to the spread of the stored output.
@@ -31,29 +31,14 @@ SIZES = {"image_size": 128, "base_width": 128}
 
 @pytest.fixture(scope="module")
 def golden():
-    with np.load(GOLDENS) as file:
-        stored = {name: file[name] for name in file.files}
-    return {
-        name: np.ascontiguousarray(value.transpose(0, 2, 3, 1)) if value.ndim == 4 else value
-        for name, value in stored.items()
-    }
+    return read_golden(GOLDENS)
 
 
-class State:
-    """A net's public state dict, which gives each entry away once."""
+class State(PublicState):
+    """A StarGAN v2 net's."""
 
     def __init__(self, golden, net):
-        salt, shapes = str(golden["salt"]), json.loads(str(golden["keys"]))
-        self.values = {
-            name.removeprefix(f"{net}."): fill(salt + name, tuple(shape))
-            for name, shape in shapes.items()
-            if name.startswith(f"{net}.")
-        }
-
-    def give(self, name, variable, change=lambda value: value):
-        value = change(self.values.pop(name))
-        assert tuple(variable.shape) == value.shape, name
-        variable.assign(value)
+        super().__init__(golden, net, fill)
 
     def give_layer(self, name, layer):
         def change(value):

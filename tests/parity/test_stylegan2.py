@@ -4,7 +4,6 @@ goldens/stylegan2.npz holds noise and the outputs of all nets at 128 px; ``fill_
 the weights from the names in its ``keys``.
 """
 
-import json
 import pathlib
 
 import numpy as np
@@ -20,6 +19,7 @@ from facegan.models.stylegan2 import (
     repeat_w,
 )
 from tests.parity.fill import fill_stylegan2
+from tests.parity.public_state import PublicState, read_golden
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens" / "stylegan2.npz"
 # Relative to the spread of the stored output.
@@ -29,32 +29,17 @@ SIZES = {"image_size": 128, "base_width": 16384}
 
 @pytest.fixture(scope="module")
 def golden():
-    with np.load(GOLDENS) as file:
-        stored = {name: file[name] for name in file.files}
-    return {
-        name: np.ascontiguousarray(value.transpose(0, 2, 3, 1)) if value.ndim == 4 else value
-        for name, value in stored.items()
-    }
+    return read_golden(GOLDENS)
 
 
-class State:
-    """A net's public state dict, which gives each entry away once."""
+class State(PublicState):
+    """A StyleGAN2 net's."""
 
     def __init__(self, golden, net):
-        salt, shapes = str(golden["salt"]), json.loads(str(golden["keys"]))
-        self.values = {
-            name.removeprefix(f"{net}."): golden[f"w:{name}"]
-            if f"w:{name}" in golden
-            else fill_stylegan2(salt + name, tuple(shape))
-            for name, shape in shapes.items()
-            # The filter is a constant here.
-            if name.startswith(f"{net}.") and not name.endswith("resample_filter")
-        }
-
-    def give(self, name, variable, change=lambda value: value):
-        value = change(self.values.pop(name))
-        assert tuple(variable.shape) == value.shape, name
-        variable.assign(value)
+        super().__init__(golden, net, fill_stylegan2)
+        # The filter is a constant here.
+        kept = {k: v for k, v in self.values.items() if not k.endswith("resample_filter")}
+        self.values = kept
 
     def give_dense(self, name, layer):
         self.give(f"{name}.weight", layer.kernel, np.transpose)
