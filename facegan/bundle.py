@@ -18,6 +18,8 @@ from facegan.errors import BundleError, ConfigError
 
 MANIFEST_FILE = "assets.extra/facegan.json"
 ONNX_FILE = "model.onnx"
+# Another name of ``serving_default`` beside signatures of methods.
+GENERATE = "generate"
 
 # Files up to this size are hashed at every reading; larger ones (weights) only when asked.
 _SMALL_FILE_BYTES = 4_000_000

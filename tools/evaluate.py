@@ -4,13 +4,15 @@
 With --bundle and --data_dir: likeness (SSIM, PSNR, identity); for models of label maps also how
 well the regions of the generated pictures are those asked for; for face parsers how well their maps
 are the dataset's; for models of domains the FID and the LPIPS of each pair of domains, by drawn
-styles and by those of references. With --run_dir and --data_dir: how well a talking head is learnt
-from 1, 8 and 32 frames of each video that was held out, by embedding alone and by fine-tuning. With
---source and --videos: how much renders of a source flicker, side by side.
+styles and by those of references; for models that make faces of noise the FID, the KID, precision,
+recall and the perceptual path length. With --run_dir and --data_dir: how well a talking head is
+learnt from 1, 8 and 32 frames of each video that was held out, by embedding alone and by
+fine-tuning. With --source and --videos: how much renders of a source flicker, side by side.
 
 Example:
   tools/evaluate.py --bundle bundles/anna/1 --data_dir data/anna --report scores.json
   tools/evaluate.py --bundle bundles/faces --data_dir data/faces --lpips lpips.npz
+  tools/evaluate.py --bundle bundles/drawn --data_dir data/faces --inception imagenet --count 10000
   tools/evaluate.py --run_dir runs/heads --data_dir data/vox --work_dir eval --shots 1,8,32
   tools/evaluate.py --source ben.mp4 --videos raw.mp4,steady.mp4 --page flicker.html
 """
@@ -32,13 +34,22 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_string("bundle", None, "Folder of the exported model.")
 flags.DEFINE_string("data_dir", None, "Folder of its dataset.")
-flags.DEFINE_string("split", "test", "Which part of the dataset.")
+flags.DEFINE_string("split", "test", "Which part of the dataset (faces of noise: train).")
 flags.DEFINE_string("run_dir", None, "In place of a bundle: run folder of a talking head.")
 flags.DEFINE_list("shots", ["1", "8", "32"], "Numbers of frames that it learns from.")
 flags.DEFINE_integer("steps", None, "Its updates (default: as its recipe says).", lower_bound=1)
 flags.DEFINE_string("inception", None, "Also the FID: imagenet, random, or a weights file.")
-flags.DEFINE_string("lpips", None, "Also the LPIPS of domains: random, or a converted file.")
+flags.DEFINE_string(
+    "lpips", None, "Also the LPIPS of domains, or the path length: random, or a converted file."
+)
 flags.DEFINE_integer("outputs", 10, "Styles that each picture is painted in.", lower_bound=2)
+flags.DEFINE_integer(
+    "count", None, "Faces of noise that are drawn (default: as many as papers do)."
+)
+flags.DEFINE_integer("path_samples", None, "Pairs of them that the path length is the mean of.")
+flags.DEFINE_float(
+    "truncation", None, "What is left of their styles' distance from the mean (0 to 1)."
+)
 flags.DEFINE_string("work_dir", None, "Where its fine-tuned runs are kept.")
 flags.DEFINE_string("source", None, "In their place: the video that the --videos follow.")
 flags.DEFINE_list("videos", None, "Renders of it.")
@@ -79,12 +90,16 @@ def main() -> dict[str, Any]:
 
 def _score_model() -> dict[str, Any]:
     from facegan.bundle import read_manifest
-    from facegan.face.conditioning import DomainConditioningConfig
+    from facegan.face.conditioning import DomainConditioningConfig, LatentConditioningConfig
     from facegan.jobs.evaluate import evaluate_holdout, write_scores_page
     from facegan.jobs.run import find_dataset
 
     dataset = find_dataset(FLAGS.data_dir)
     shown = read_manifest(FLAGS.bundle).conditioning or {}
+    if shown.get("kind") == LatentConditioningConfig.KIND:
+        return _score_pictures(dataset)
+    why = "is for models that make faces of noise, and this bundle is none"
+    program.refuse_given("count", "path_samples", "truncation", why=why)
     if shown.get("kind") == DomainConditioningConfig.KIND:
         return _score_domains(dataset)
     why = "is for models of domains, which this bundle is not"
@@ -110,6 +125,25 @@ def _score_domains(dataset: Any) -> dict[str, Any]:
     scores = evaluate_domains(FLAGS.bundle, dataset, config, progress=Progress)
     if FLAGS.page:
         write_domains_page(FLAGS.page, FLAGS.bundle, scores)
+    return scores
+
+
+def _score_pictures(dataset: Any) -> dict[str, Any]:
+    from facegan.jobs.evaluate_pictures import (
+        PictureEvaluationConfig,
+        evaluate_pictures,
+        write_pictures_page,
+    )
+    from facegan.progress import Progress
+
+    program.refuse_given("outputs", why="is for models of domains, which this bundle is not")
+    names = ("split", "inception", "lpips", "count", "path_samples", "truncation")
+    config = PictureEvaluationConfig(
+        **{name: FLAGS[name].value for name in names if FLAGS[name].present}
+    )
+    scores = evaluate_pictures(FLAGS.bundle, dataset, config, progress=Progress)
+    if FLAGS.page:
+        write_pictures_page(FLAGS.page, FLAGS.bundle, scores)
     return scores
 
 

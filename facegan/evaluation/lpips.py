@@ -7,7 +7,7 @@ whose evaluation takes the mean of a group as the diversity of what a generator 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ _BATCH_SIZE = 16
 
 
 class LpipsDistance:
-    """LPIPS of pictures as they are stored.
+    """LPIPS of pictures as they are stored, or as they are painted.
 
     Args:
         model: A built ``Lpips``.
@@ -35,7 +35,28 @@ class LpipsDistance:
         Raises:
             ConfigError: They are no such pictures, of two sizes, or smaller than 31 pixels.
         """
+        return self._by_parts(np.asarray(images), np.asarray(others), self.maps)
+
+    def between_floats(self, images: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """[B] float32 distances of pictures [B, H, W, 3] float in [-1, 1] from as many others.
+
+        They are not rounded to the 256 codes, which would hide what is less than one apart.
+
+        Raises:
+            ConfigError: They are no such pictures, of two sizes, or smaller than 31 pixels.
+        """
         images, others = np.asarray(images), np.asarray(others)
+        for given in (images, others):
+            if not np.issubdtype(given.dtype, np.floating):
+                raise ConfigError(
+                    f"between_floats takes float pictures in [-1, 1], got {given.dtype}. Call the "
+                    "distance itself with pictures as they are stored."
+                )
+        return self._by_parts(images, others, self._model.maps)
+
+    def _by_parts(
+        self, images: np.ndarray, others: np.ndarray, maps: Callable[[np.ndarray], Any]
+    ) -> np.ndarray:
         if images.shape != others.shape:
             raise ConfigError(
                 f"Pictures are compared one to one, got {list(images.shape)} and "
@@ -44,7 +65,7 @@ class LpipsDistance:
         parts = [np.zeros(0, np.float32)]
         for start in range(0, len(images), _BATCH_SIZE):
             part = slice(start, start + _BATCH_SIZE)
-            parts.append(self.compare(self.maps(images[part]), self.maps(others[part])))
+            parts.append(self.compare(maps(images[part]), maps(others[part])))
         return np.concatenate(parts)
 
     def maps(self, images: np.ndarray) -> tuple[Any, ...]:

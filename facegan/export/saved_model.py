@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from facegan import __version__
 from facegan import image as image_lib
-from facegan.bundle import Manifest, MethodSpec, TensorSpec, write_manifest
+from facegan.bundle import GENERATE, Manifest, MethodSpec, TensorSpec, write_manifest
 from facegan.errors import BundleError, ConfigError
 from facegan.export.verify import verify_bundle, verify_methods
 from facegan.face.labels import LabelSchema, encode_schema
@@ -36,8 +36,6 @@ Tensors = dict[str, tf.Tensor]
 
 # The signature that every runtime can read, where ``serving_default`` is for TensorFlow alone.
 PORTABLE = "portable"
-# Another name of ``serving_default`` beside signatures of methods.
-GENERATE = "generate"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

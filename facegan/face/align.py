@@ -17,6 +17,10 @@ from facegan.image import resize
 
 # Frames whose boxes are worked on at a time, so that memory does not grow with the clip.
 _CHUNK = 4096
+# Distance in CIELAB that one can just see side by side.
+_VISIBLE = 2.3
+# Shares of the strongest change of a picture: what is less has not changed, what is more has.
+_WEAK, _STRONG = 0.15, 0.4
 
 
 def estimate_similarity(src_xy: np.ndarray, dst_xy: np.ndarray) -> np.ndarray:
@@ -346,6 +350,33 @@ def face_mask(landmarks_xy_px: np.ndarray, size_px: int, feather: float = 0.05) 
     fixed = np.rint(np.clip(hull, -4.0 * size_px, 5.0 * size_px) * 16).astype(np.int32)
     cv2.fillConvexPoly(mask, fixed, 255, cv2.LINE_AA, shift=4)
     return _fade(mask, feather)
+
+
+def change_mask(before: np.ndarray, after: np.ndarray, feather: float = 0.05) -> np.ndarray:
+    """A soft mask of where a picture has changed.
+
+    Args:
+        before: [S, S, 3] uint8.
+        after: Likewise.
+        feather: Width of the fade along the border of the square as a share of its side.
+
+    Returns:
+        [S, S] float32 in [0, 1], zero along the border, and all over where nothing changed that
+        one could see.
+    """
+    lab = [
+        cv2.cvtColor(image.astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB)
+        for image in (before, after)
+    ]
+    distance = np.sqrt(np.square(lab[0] - lab[1]).sum(axis=2))
+    distance = cv2.GaussianBlur(distance, (0, 0), max(0.015 * len(before), 0.5))
+    # Against the strongest change, but for what only a few pixels have.
+    peak = float(np.quantile(distance, 0.99))
+    if peak < _VISIBLE:
+        return np.zeros(before.shape[:2], np.float32)
+    share = np.clip((distance / peak - _WEAK) / (_STRONG - _WEAK), 0.0, 1.0)
+    soft = share * share * (3.0 - 2.0 * share)
+    return (soft * square_mask(len(before), feather)).astype(np.float32)
 
 
 def square_mask(size_px: int, feather: float = 0.05) -> np.ndarray:

@@ -164,12 +164,33 @@ class DomainConditioningConfig:
         return self.domains.index(name)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LatentConditioningConfig:
+    """Nothing: for models that make faces of noise.
+
+    Attributes:
+        size: Height and width of the pictures, a power of two.
+        align: How the picture of a person is cut that is learnt from or made again: "ffhq" as FFHQ
+            and CelebA-HQ have their faces; "none" takes the centred square.
+    """
+
+    KIND: ClassVar[str] = "latent"
+    VERSION: ClassVar[int] = 1
+
+    size: int = 256
+    align: Literal["none", "ffhq"] = "ffhq"
+
+    def __post_init__(self) -> None:
+        require_power_of_two("size", self.size, 8)
+
+
 AnyConditioning = (
     ConditioningConfig
     | LabelMapConditioningConfig
     | PictureConditioningConfig
     | FewShotConditioningConfig
     | DomainConditioningConfig
+    | LatentConditioningConfig
 )
 
 # Every kind that this version can make, by the name that documents carry.

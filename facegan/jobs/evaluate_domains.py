@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -25,12 +25,15 @@ from facegan.image import to_uint8
 from facegan.jobs.translate import paint_in_styles
 from facegan.progress import ProgressFactory, no_progress
 from facegan.render.engine import BundleMethods, load_engine
+from facegan.render.sampling import draw_latents
 from facegan.render.style import (
     domain_conditioning,
-    draw_latents,
     encode_references,
     map_latents,
 )
+
+if TYPE_CHECKING:
+    from facegan.datasets.examples import ExampleMaker
 
 _BATCH_SIZE = 16
 _LATENT, _REFERENCE = "latent", "reference"
@@ -192,14 +195,7 @@ def _read_batches(
     progress: ProgressFactory = no_progress,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, Any]]:
     """Pictures [b, size, size, 3] uint8, their domains, and landmarks or Nones."""
-    from facegan.datasets.pipeline import (
-        PipelineConfig,
-        count_records,
-        iterate_batches,
-        list_domains,
-        make_pipeline,
-        read_records,
-    )
+    from facegan.datasets.pipeline import list_domains
     from facegan.jobs.run import make_example_maker
 
     if list_domains(dataset_dir) != shown.domains:
@@ -207,16 +203,47 @@ def _read_batches(
             f"The model knows the domains {', '.join(shown.domains)}, but those of {dataset_dir} "
             f"are {', '.join(list_domains(dataset_dir))}."
         )
-    records, maker = read_records(dataset_dir, split), make_example_maker(shown)
+    for batch in read_examples(make_example_maker(shown), dataset_dir, split, progress):
+        yield batch["image"], batch["domain"], batch.get(LANDMARKS, [None] * len(batch["image"]))
+
+
+def read_examples(
+    maker: ExampleMaker,
+    dataset_dir: str | os.PathLike[str],
+    split: str,
+    progress: ProgressFactory = no_progress,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Reads a split once, in batches of examples as they are stored.
+
+    Args:
+        maker: What a record becomes; one of its arrays is ``image``.
+        dataset_dir: Folder of a prepared dataset.
+        split: As ``read_records`` takes it.
+        progress: Opens the progress of a named stage.
+
+    Yields:
+        Arrays by the maker's names; ``image`` is [b, size, size, 3] uint8.
+
+    Raises:
+        DataError: There is no such split, it is empty, or its records cannot be used.
+    """
+    from facegan.datasets.pipeline import (
+        PipelineConfig,
+        count_records,
+        iterate_batches,
+        make_pipeline,
+        read_records,
+    )
+
+    records = read_records(dataset_dir, split)
     total, done = count_records(records), 0
     config = PipelineConfig(batch_size=_BATCH_SIZE)
     batches = make_pipeline(records, maker, config, training=False)
     with progress(f"Read {split}") as report:
         for batch in iterate_batches(batches.as_numpy_iterator(), dataset_dir):
-            images = to_uint8(batch["image"])
             report(done, total, "picture")
-            yield images, batch["domain"], batch.get(LANDMARKS, [None] * len(images))
-            done += len(images)
+            yield {**batch, "image": to_uint8(batch["image"])}
+            done += len(batch["image"])
         report(total, total, "picture")
 
 

@@ -5,7 +5,8 @@ A run is described by one JSON document, which a preset ships and every run fold
     {"kind": "pix2pix", "version": 1,
      "conditioning": {...}, "recipe": {...}, "data": {...}, "train": {...}}
 
-``kind`` is the recipe's stem; it decides what may stand under ``recipe``.
+``kind`` is the recipe's stem; it decides what may stand under ``recipe``. A preset or a file may
+have "auto" there: the recipe then follows from ``conditioning.size`` and ``data.batch_size``.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from facegan.face.conditioning import (
     DomainConditioningConfig,
     FewShotConditioningConfig,
     LabelMapConditioningConfig,
+    LatentConditioningConfig,
     decode_conditioning,
     encode_conditioning,
 )
@@ -51,6 +53,8 @@ from facegan.training.trainer import TrainConfig
 
 VERSION = 1
 
+# What stands for a recipe that follows from the pictures' size and the batch.
+_AUTOMATIC = "auto"
 _PREVIEW_EXAMPLES = 4
 # Of models of domains: a source, and two references of one domain (``make_pipeline``).
 _DOMAIN_PATTERN = (0, 1, 1)
@@ -107,8 +111,24 @@ def load_config(
             document = config_lib.read_json(path)
     else:
         document = config_lib.read_json(config_path)  # type: ignore[arg-type]
+    if isinstance(document, Mapping) and document.get("recipe") == _AUTOMATIC:
+        decisive = [text for text in overrides if text.startswith(("conditioning.", "data."))]
+        document = _settle_recipe(config_lib.assign(document, decisive))
     config = decode_run(document)
     return override(config, overrides) if overrides else config
+
+
+def _settle_recipe(document: dict[str, Any]) -> dict[str, Any]:
+    """A run's document whose recipe follows from the pictures' size and the batch."""
+    module = _recipe_module(document.get("kind"))
+    if not hasattr(module, "automatic"):
+        raise ConfigError(
+            f"Recipes of {document['kind']!r} have no automatic settings; spell them out."
+        )
+    conditioning = decode_conditioning(document["conditioning"])
+    data = config_lib.decode(PipelineConfig, document["data"], "data")
+    recipe = module.automatic(conditioning.size, data.batch_size)
+    return {**document, "recipe": config_lib.encode(recipe)}
 
 
 def encode_run(config: RunConfig) -> dict[str, Any]:
@@ -377,6 +397,8 @@ def _fit_to_dataset(config: RunConfig, dataset_dir: pathlib.Path) -> RunConfig:
     """Fills in what a config leaves to the dataset."""
     if isinstance(config.conditioning, DomainConditioningConfig):
         return _fit_to_domains(config, config.conditioning, dataset_dir)
+    if isinstance(config.conditioning, LatentConditioningConfig):
+        _require_same_cut(config.conditioning, dataset_dir)
     if getattr(config.recipe, "num_videos", 0) is not None:
         return config
     recipe = dataclasses.replace(config.recipe, num_videos=count_videos(dataset_dir))
@@ -395,15 +417,21 @@ def _fit_to_domains(
             f"conditioning.domains are {', '.join(conditioning.domains)}, but those of "
             f"{dataset_dir} are {', '.join(names)}. Leave them out, to take the dataset's."
         )
+    _require_same_cut(conditioning, dataset_dir)
+    landmarks = config.recipe.needs_landmarks
+    settled = dataclasses.replace(conditioning, domains=names, landmarks=landmarks)
+    config = with_everywhere(config, {"num_domains": len(names)})
+    return dataclasses.replace(config, conditioning=settled)
+
+
+def _require_same_cut(
+    conditioning: DomainConditioningConfig | LatentConditioningConfig, dataset_dir: pathlib.Path
+) -> None:
     if conditioning.align == "none" and _stored_aligned(dataset_dir):
         raise ConfigError(
             f'The faces of {dataset_dir} are aligned, but conditioning.align is "none", so that '
             "other pictures would be cut in another way. Add --set conditioning.align=ffhq."
         )
-    landmarks = config.recipe.needs_landmarks
-    settled = dataclasses.replace(conditioning, domains=names, landmarks=landmarks)
-    config = with_everywhere(config, {"num_domains": len(names)})
-    return dataclasses.replace(config, conditioning=settled)
 
 
 def _stored_aligned(dataset_dir: pathlib.Path) -> bool:
@@ -443,6 +471,8 @@ def make_example_maker(conditioning: AnyConditioning) -> ExampleMaker:
     if isinstance(conditioning, DomainConditioningConfig):
         landmarks = conditioning.landmarks
         return PictureExample(conditioning.size, domain=True, landmarks=landmarks)
+    if isinstance(conditioning, LatentConditioningConfig):
+        return PictureExample(conditioning.size)
     background = None
     if isinstance(conditioning, LabelMapConditioningConfig):
         background = conditioning.background

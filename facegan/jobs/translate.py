@@ -9,19 +9,28 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from facegan.bundle import Manifest, read_manifest
-from facegan.config import encode, read_json, write_json
+from facegan.config import encode, write_json
 from facegan.errors import ConfigError, DataError
 from facegan.face.align import face_mask, invert_matrix, paste_back, square_mask
 from facegan.face.conditioning import LANDMARKS, SOURCE, DomainConditioningConfig
 from facegan.face.landmarks import DetectorConfig
-from facegan.image import make_grid, write_image
+from facegan.image import make_grid
+from facegan.jobs.picture_output import (
+    GRID_GAP_PX,
+    WRITTEN_ENDINGS,
+    check_folder,
+    open_folder,
+    require_grid_room,
+    require_picture_ending,
+    write_picture,
+    write_video,
+)
 from facegan.preparation.file_names import PICTURE_ENDINGS, VIDEO_ENDINGS
 from facegan.preparation.items import Rejected
 from facegan.preparation.squares import Square, cut_square, read_photo_file
@@ -37,17 +46,14 @@ from facegan.render.style import (
 )
 from facegan.video.deflicker import DeflickerConfig
 from facegan.video.output import CONTAINERS, check_output
-from facegan.video.writer import MAX_SIDE_PX, VideoWriter
+from facegan.video.writer import MAX_SIDE_PX
 
 REPORT_NAME, SETTINGS_NAME = "report.json", "translate.json"
-_WRITTEN = (".png", ".jpg", ".jpeg")
 
 _BATCH_SIZE = 10  # the styles of a picture in an evaluation
 # How a video goes from one style to the next: 21 frames along a sigmoid, at 30 a second.
 _STEPS = 1.0 / (1.0 + np.exp(-np.arange(-5.0, 5.25, 0.5)))
 _FPS = 30
-# JPEG has no more, and decoders of PNG hardly take it.
-_MOST_GRID_PX = 65500
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +114,17 @@ class TranslateConfig:
 Kind = Literal["video", "grid", "interpolation", "picture", "folder"]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Task:
+    """What is to be done, found to be possible. A video has no ``files``."""
+
+    kind: Kind
+    manifest: Manifest
+    conditioning: DomainConditioningConfig
+    files: tuple[pathlib.Path, ...]
+    choices: tuple[StyleChoice, ...]
+
+
 def translate(
     bundle: str | os.PathLike[str],
     input: str | os.PathLike[str],
@@ -143,29 +160,31 @@ def translate(
         DataError: A picture cannot be read, or shows no face where one is needed.
         VideoError: A video cannot be read or written.
     """
-    kind, manifest, conditioning = _check(bundle, input, output, config, resume, overwrite)
-    if kind == "video":
-        return _translate_video(bundle, input, output, config, overwrite, progress)
+    task = _check(bundle, input, output, config, resume, overwrite)
+    if task.kind == "video":
+        style = task.choices[0]
+        return _translate_video(bundle, input, output, config, style, overwrite, progress)
     engine = load_engine(bundle, config.engine)
-    choices = config.choices()
-    styles = find_styles(BundleMethods(bundle, manifest), choices, config.detector)
-    painter = _Painter(engine, conditioning, config)
+    styles = find_styles(BundleMethods(bundle, task.manifest), task.choices, config.detector)
+    painter = _Painter(engine, task.conditioning, config)
     output = pathlib.Path(output)
-    files = list_pictures(input)
-    if kind == "grid":
-        return _write_grid(painter, files, styles, choices, output, progress)
-    if kind == "interpolation":
-        return _write_interpolation(painter, files, styles, output, overwrite, progress)
-    if kind == "picture":
-        image = read_photo_file(files[0])
-        paintings = painter.paint(painter.cut(image, str(files[0])), styles, image)
-        names = _numbered(output, len(styles))
-        for name, painting in zip(names, paintings, strict=True):
-            _write(name, painting)
-        return {"output": str(output), "kind": kind, "written": [str(name) for name in names]}
-    made = {"bundle": manifest.fingerprint(), "config": encode(config)}
-    _open_folder(output, made, resume, overwrite)
-    return _translate_folder(painter, pathlib.Path(input), files, styles, output, resume, progress)
+    if task.kind == "grid":
+        return _write_grid(painter, task.files, styles, task.choices, output, progress)
+    if task.kind == "interpolation":
+        return _write_interpolation(painter, task.files, styles, output, overwrite, progress)
+    if task.kind == "picture":
+        return _translate_picture(painter, task.files[0], styles, output)
+    root = pathlib.Path(input)
+    open_folder(
+        output,
+        SETTINGS_NAME,
+        {"bundle": task.manifest.fingerprint(), "config": encode(config)},
+        resume=resume,
+        replaced=(
+            name for file in task.files for name in _results(root, file, output, len(styles))
+        ),
+    )
+    return _translate_folder(painter, root, task.files, styles, output, resume, progress)
 
 
 def plan_translate(
@@ -178,15 +197,15 @@ def plan_translate(
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Checks what ``translate`` would be given, and describes what it would do."""
-    kind, manifest, conditioning = _check(bundle, input, output, config, resume, overwrite)
+    task = _check(bundle, input, output, config, resume, overwrite)
     return {
         "bundle": str(bundle),
-        "model": manifest.model,
-        "domains": list(conditioning.domains),
-        "kind": kind,
+        "model": task.manifest.model,
+        "domains": list(task.conditioning.domains),
+        "kind": task.kind,
         "input": str(input),
         "output": str(output),
-        "styles": [encode(choice) for choice in config.choices()],
+        "styles": [encode(choice) for choice in task.choices],
         "config": encode(config),
     }
 
@@ -217,12 +236,12 @@ def _check(
     config: TranslateConfig,
     resume: bool,
     overwrite: bool,
-) -> tuple[Kind, Manifest, DomainConditioningConfig]:
+) -> _Task:
     manifest = read_manifest(bundle)
     conditioning = domain_conditioning(manifest)
     conditioning.domain_index(config.domain)
     kind = _kind(pathlib.Path(input), pathlib.Path(output), config)
-    choices, place = config.choices(), pathlib.Path(output)
+    choices, place = tuple(config.choices()), pathlib.Path(output)
     count = len(choices)
     if kind != "video" and config.face != "largest":
         raise ConfigError(
@@ -231,7 +250,11 @@ def _check(
     for used in (input, *(choice.reference for choice in choices if choice.reference)):
         if place.resolve() == pathlib.Path(used).resolve():
             raise ConfigError(f"The output {output} is read itself; give it another name.")
-    _check_size(kind, input, conditioning.size)
+    files = () if kind == "video" else tuple(list_pictures(input))
+    if kind == "grid":
+        require_grid_room(len(files) + bool(config.references), count + 1, conditioning.size)
+    if kind == "interpolation":
+        _check_height(input, len(files), conditioning.size)
     if kind == "video" and count > 1:
         raise ConfigError(f"A video is made in one style, got {count}.")
     if kind == "interpolation" and count < 2:
@@ -251,7 +274,9 @@ def _check(
             check_output(name, overwrite)
     else:
         check_output(place, overwrite)
-    return kind, manifest, conditioning
+    return _Task(
+        kind=kind, manifest=manifest, conditioning=conditioning, files=files, choices=choices
+    )
 
 
 def _kind(input: pathlib.Path, output: pathlib.Path, config: TranslateConfig) -> Kind:
@@ -272,29 +297,19 @@ def _kind(input: pathlib.Path, output: pathlib.Path, config: TranslateConfig) ->
             f"video ({', '.join(VIDEO_ENDINGS)})."
         )
     if config.grid:
-        _require_picture(output, "grid")
+        require_picture_ending(output, "grid")
         return "grid"
     if wanted in CONTAINERS:
         return "interpolation"
     if input.is_file():
-        _require_picture(output, "picture")
+        require_picture_ending(output, "picture")
         return "picture"
     return "folder"
 
 
-def _require_picture(output: pathlib.Path, what: str) -> None:
-    if output.suffix.lower() not in _WRITTEN:
-        raise ConfigError(
-            f"The output of a {what} must end in {', '.join(_WRITTEN)}, got {output.name!r}."
-        )
-
-
-def _check_size(kind: Kind, input: str | os.PathLike[str], size: int) -> None:
-    """Refuses more pictures than stand on one side of what is written."""
-    if kind not in ("grid", "interpolation"):
-        return
-    most = (_MOST_GRID_PX if kind == "grid" else MAX_SIDE_PX) // (size + 2) - (kind == "grid")
-    count = len(list_pictures(input))
+def _check_height(input: str | os.PathLike[str], count: int, size: int) -> None:
+    """Refuses more pictures than stand one below the other in a video."""
+    most = MAX_SIDE_PX // (size + GRID_GAP_PX)
     if count > most:
         raise ConfigError(
             f"{input} holds {count} pictures; what is written has room for {most} of {size} px, "
@@ -303,26 +318,16 @@ def _check_size(kind: Kind, input: str | os.PathLike[str], size: int) -> None:
 
 
 def _check_folder(input: pathlib.Path, output: pathlib.Path, resume: bool, overwrite: bool) -> None:
-    if output.exists() and not output.is_dir():
-        raise ConfigError(
-            f"The output {output} is a file; for a folder of pictures, name a folder."
-        )
-    if output.suffix.lower() in _WRITTEN:
+    if output.suffix.lower() in WRITTEN_ENDINGS:
         raise ConfigError(
             f"The output {output} has the ending of a picture and the input is a folder. For one "
             "picture of all add --grid; else name a folder."
         )
-    if resume and overwrite:
-        raise ConfigError("resume and overwrite exclude each other; give one of them.")
     if output.resolve().is_relative_to(input.resolve()):
         raise ConfigError(
             f"The output folder {output} lies where the pictures are; name one outside of {input}."
         )
-    if output.is_dir() and any(output.iterdir()) and not (resume or overwrite):
-        raise ConfigError(
-            f"The output folder {output} is not empty. Add --resume to go on in it, --overwrite to "
-            "make the pictures again, or name another."
-        )
+    check_folder(output, resume=resume, overwrite=overwrite)
 
 
 class _Painter:
@@ -392,33 +397,21 @@ def paint_in_styles(
     return np.concatenate(parts)
 
 
-def _open_folder(
-    output: pathlib.Path, made: Mapping[str, Any], resume: bool, overwrite: bool
-) -> None:
-    """Makes the folder of results, or finds that what is in it was made in the same way."""
-    record = output / SETTINGS_NAME
-    if resume and record.is_file() and read_json(record) != made:
-        raise ConfigError(
-            f"The pictures in {output} were made by another bundle or with other settings "
-            f"({SETTINGS_NAME} has them). Use the same, add --overwrite to make them again, or "
-            "name another folder."
-        )
-    if resume and not record.is_file() and output.is_dir() and any(output.iterdir()):
-        raise ConfigError(
-            f"The output folder {output} holds files but no {SETTINGS_NAME}, so they are not of an "
-            "earlier call; name another folder."
-        )
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"Cannot make {output}: {error.strerror or error}.") from error
-    write_json(record, dict(made))
-
-
 def _refusal(key: Any, error: DataError) -> dict[str, str]:
     """What a report says of a picture that is left out."""
     reason = error.reason if isinstance(error, Rejected) else "unusable"
     return {"file": str(key), "reason": reason, "detail": str(error)}
+
+
+def _translate_picture(
+    painter: _Painter, file: pathlib.Path, styles: np.ndarray, output: pathlib.Path
+) -> dict[str, Any]:
+    image = read_photo_file(file)
+    paintings = painter.paint(painter.cut(image, str(file)), styles, image)
+    names = _numbered(output, len(styles))
+    for name, painting in zip(names, paintings, strict=True):
+        write_picture(name, painting)
+    return {"output": str(output), "kind": "picture", "written": [str(name) for name in names]}
 
 
 def _translate_folder(
@@ -437,7 +430,7 @@ def _translate_folder(
         for number, file in enumerate(files):
             report(number, len(files), "picture")
             key = file.relative_to(root)
-            names = _numbered((output / key).with_suffix(".png"), len(styles))
+            names = _results(root, file, output, len(styles))
             if names[0] in owners:
                 detail = f"Its result would have the same name as that of {owners[names[0]]}."
                 left_out.append({"file": str(key), "reason": "name_taken", "detail": detail})
@@ -451,7 +444,7 @@ def _translate_folder(
                     continue
                 paintings = painter.paint(square, styles, image)
                 for name, painting in zip(names, paintings, strict=True):
-                    _write(name, painting)
+                    write_picture(name, painting)
             owners[names[0]] = key
             written += len(names)
         report(len(files), len(files), "picture")
@@ -483,7 +476,7 @@ def _write_grid(
             report(number, len(squares), "picture")
             rows.append([square.image, *painter.generate(square, styles)])
         report(len(squares), len(squares), "picture")
-    _write(output, make_grid(rows))
+    write_picture(output, make_grid(rows))
     counts = {"pictures": len(squares), "styles": len(styles), "left_out": left_out}
     return {"output": str(output), "kind": "grid", **counts}
 
@@ -500,27 +493,25 @@ def _write_interpolation(
     squares, left_out = _find_squares(painter, files)
     ends = zip(styles, np.roll(styles, -1, axis=0), strict=True)
     way = [(1.0 - step) * first + step * last for first, last in ends for step in _STEPS]
-    size = painter.conditioning.size
-    height, width = len(squares) * (size + 2) - 2, 2 * size + 2
-    with (
-        VideoWriter(
-            output,
-            width=width,
-            height=height,
-            frame_rate=_FPS,
-            time_base=Fraction(1, _FPS),
-            overwrite=overwrite,
-        ) as writer,
-        progress("Render") as report,
-    ):
+
+    def frames() -> Iterator[np.ndarray]:
         for start in range(0, len(way), _BATCH_SIZE):
-            report(start, len(way), "frame")
             part = np.stack(way[start : start + _BATCH_SIZE]).astype(np.float32)
             made = [painter.generate(square, part) for square in squares]
             for number in range(len(part)):
-                rows = [[s.image, m[number]] for s, m in zip(squares, made, strict=True)]
-                writer.write(make_grid(rows), start + number)
-        report(len(way), len(way), "frame")
+                yield make_grid([[s.image, m[number]] for s, m in zip(squares, made, strict=True)])
+
+    size = painter.conditioning.size
+    write_video(
+        output,
+        frames(),
+        count=len(way),
+        height_px=len(squares) * (size + GRID_GAP_PX) - GRID_GAP_PX,
+        width_px=2 * size + GRID_GAP_PX,
+        fps=_FPS,
+        overwrite=overwrite,
+        progress=progress,
+    )
     return {
         "output": str(output),
         "kind": "interpolation",
@@ -557,6 +548,7 @@ def _translate_video(
     video: str | os.PathLike[str],
     output: str | os.PathLike[str],
     config: TranslateConfig,
+    style: StyleChoice,
     overwrite: bool,
     progress: ProgressFactory,
 ) -> dict[str, Any]:
@@ -571,7 +563,7 @@ def _translate_video(
             output="full_frame" if full else "generated",
             face=config.face,
             detector=config.detector,
-            style=config.choices()[0],
+            style=style,
             paste=config.paste,
             colour_match=config.colour_match,
             deflicker=config.deflicker,
@@ -583,15 +575,14 @@ def _translate_video(
     return {"kind": "video", **summary}
 
 
+def _results(
+    root: pathlib.Path, file: pathlib.Path, output: pathlib.Path, count: int
+) -> list[pathlib.Path]:
+    """What is made of a file below ``root``, in so many styles."""
+    return _numbered((output / file.relative_to(root)).with_suffix(".png"), count)
+
+
 def _numbered(path: pathlib.Path, count: int) -> list[pathlib.Path]:
     if count == 1:
         return [path]
     return [path.with_name(f"{path.stem}_{number}{path.suffix}") for number in range(count)]
-
-
-def _write(path: pathlib.Path, image: np.ndarray) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"Cannot make {path.parent}: {error.strerror or error}.") from error
-    write_image(path, image)

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from facegan import image as image_lib
-from facegan.bundle import ONNX_FILE, Manifest, TensorSpec, read_manifest
+from facegan.bundle import GENERATE, ONNX_FILE, Manifest, TensorSpec, read_manifest
 from facegan.config import unknown_name
 from facegan.errors import BundleError, ConfigError
 
@@ -287,7 +287,10 @@ class BundleMethods:
         Raises:
             BundleError: The bundle has no such method.
         """
-        specs = () if method not in self.manifest.methods else self.manifest.methods[method].inputs
+        methods = self.manifest.methods
+        specs = methods[method].inputs if method in methods else ()
+        if method == GENERATE and methods:
+            specs = self.manifest.inputs
         for spec in specs:
             if spec.name == name:
                 return spec
@@ -300,7 +303,7 @@ class BundleMethods:
         """Runs a method.
 
         Args:
-            method: One of the manifest's ``methods``.
+            method: One of the manifest's ``methods``, or "generate".
             inputs: By name, as the manifest says; pictures in [-1, 1].
 
         Raises:
@@ -310,8 +313,14 @@ class BundleMethods:
             name: self._tf.constant(value, self.find_input(method, name).dtype)
             for name, value in inputs.items()
         }
-        outputs = self._owner.signatures[method](**tensors)
+        outputs = self.run_tensors(method, tensors)
         return {name: value.numpy() for name, value in outputs.items()}
+
+    def run_tensors(self, method: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The same on tensors, through which gradients go; also inside of a ``tf.function``."""
+        for name in inputs:
+            self.find_input(method, name)
+        return self._owner.signatures[method](**inputs)
 
 
 def _load_saved_model(tf: Any, bundle_dir: str | os.PathLike[str]) -> Any:

@@ -19,10 +19,11 @@ from facegan.face.landmarks import DetectorConfig
 from facegan.image import to_float
 from facegan.preparation.squares import cut_square, read_photo_file
 from facegan.render.engine import BundleMethods
+from facegan.render.sampling import MAP, draw_latents
 from facegan.render.workspace import identify_file
 
 # Input of a bundle that paints in a style, and the methods that find one.
-STYLE, _ENCODE, _MAP = "style", "encode_style", "map_style"
+STYLE, _ENCODE = "style", "encode_style"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,16 +96,10 @@ def find_styles(
     return np.concatenate(styles)
 
 
-def draw_latents(methods: BundleMethods, random: np.random.Generator, count: int) -> np.ndarray:
-    """Latents from N(0, 1): [count, latent_size] float32."""
-    size = methods.find_input(_MAP, "latent").shape[1]
-    return random.standard_normal((count, size or 1)).astype(np.float32)
-
-
 def map_latents(methods: BundleMethods, latents: np.ndarray, domain: int) -> np.ndarray:
     """Styles [N, style_size] of a domain, from latents."""
     domains = np.full(len(latents), domain, np.int32)
-    return methods.run(_MAP, {"latent": latents, "domain": domains})[STYLE]
+    return methods.run(MAP, {"latent": latents, "domain": domains})[STYLE]
 
 
 def encode_references(methods: BundleMethods, images: np.ndarray, domain: int) -> np.ndarray:

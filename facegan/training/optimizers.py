@@ -39,6 +39,22 @@ class AdamConfig:
         _require_decay(self.weight_decay)
 
 
+def lazy_adam(config: AdamConfig, every: int) -> AdamConfig:
+    """The same Adam for a net that gets one step more, of a regularizer, at every ``every``-th one.
+
+    With c = every / (every + 1) the learning rate is c times what it was and both betas are raised
+    to c, so that rates and memories per training step stay (Karras et al., "Analyzing and Improving
+    the Image Quality of StyleGAN", appendix B).
+    """
+    share = every / (every + 1)
+    return dataclasses.replace(
+        config,
+        learning_rate=config.learning_rate * share,
+        beta_1=config.beta_1**share,
+        beta_2=config.beta_2**share,
+    )
+
+
 def _require_decay(weight_decay: float) -> None:
     if weight_decay < 0:
         raise ConfigError(f"weight_decay must be >= 0, got {weight_decay}.")

@@ -37,13 +37,19 @@ class PerceptualTerm:
         if self._net is None:
             self._net = self._make(dtype=precision)
 
-    def __call__(self, fake: Any, real: Any) -> Any:
-        """Scalar float32 for images [B, H, W, 3] in [-1, 1]; no gradient goes to the real ones."""
+    def describe(self, images: Any) -> Any:
+        """The network's maps of images [B, H, W, 3] in [-1, 1]."""
         if self._net is None:
             raise RuntimeError("PerceptualTerm is called before it is prepared.")
-        return perceptual_loss(
-            self._net({"image": fake}), self._net({"image": real}), self._weights
-        )
+        return self._net({"image": images})
+
+    def compare(self, fake: Any, maps: Any) -> Any:
+        """Scalar float32 for images and the maps of those that they should be."""
+        return perceptual_loss(self.describe(fake), maps, self._weights)
+
+    def __call__(self, fake: Any, real: Any) -> Any:
+        """Scalar float32 for images [B, H, W, 3] in [-1, 1]; no gradient goes to the real ones."""
+        return self.compare(fake, self.describe(real))
 
 
 def pyramid_term(source: str) -> PerceptualTerm:

@@ -120,6 +120,8 @@ class Trainer:
                 tables,
             )
             self._ema_decay = tf.Variable(0.0, dtype=tf.float32, trainable=False)
+        updated = [name for p in recipe.phases for nets in p.updates.values() for name in nets]
+        self._shared = {name for name in updated if updated.count(name) > 1}
         self._gradients = {phase.name: self._make_gradients(phase) for phase in recipe.phases}
         self._updates = {phase.name: self._make_update(phase) for phase in recipe.phases}
         self._average = tf.function(self._average_step, autograph=False)
@@ -185,8 +187,10 @@ class Trainer:
                     progress(self.step, end, "step")
                 saved_at, saved_s = self.step, time.monotonic()
                 logged_at, logged_s = self.step, time.monotonic()
+                # Of phases that seldom run, those of the last time.
+                terms: dict[str, Any] = {}
                 while self.step < end:
-                    terms = self.train_step(self._next(iterator))
+                    terms |= self.train_step(self._next(iterator))
                     step = self.step
                     if progress:
                         progress(step, end, "step")
@@ -324,7 +328,9 @@ class Trainer:
                 found = tape.gradient(scaled[loss], variables)
                 for name in names:
                     flat = found[name]
-                    grads[name] = flat if loss_scale is None else [g / loss_scale for g in flat]
+                    if loss_scale is not None:
+                        flat = [None if g is None else g / loss_scale for g in flat]
+                    grads[name] = flat
             terms = {**result.terms, **{f"loss/{k}": v for k, v in result.losses.items()}}
             # Read after the forward pass and handed out as values: an assignment outside that
             # follows from them cannot be ordered before the one inside.
@@ -348,7 +354,12 @@ class Trainer:
             for net, values in grads.items():
                 if net in self.state.tables:
                     continue
-                self.state.optimizers[net].apply(values, self.state.nets[net].trainable_variables)
+                variables = self.state.nets[net].trainable_variables
+                if net in self._shared:
+                    # A regularizer's phase leaves alone what does not enter into it.
+                    pairs = zip(values, variables, strict=True)
+                    values, variables = zip(*(p for p in pairs if p[0] is not None), strict=True)
+                self.state.optimizers[net].apply(values, variables)
             # Batch norm's moving statistics are updated per replica inside the compiled function,
             # where no cross-replica mean can stand; they would drift apart.
             for variable, value in zip(self._buffers(), buffers, strict=True):
@@ -387,7 +398,9 @@ class Trainer:
             def replica_step(batch, seed, step, loss_scale):
                 grads, buffers, terms, statistics = gradients(batch, seed, step, loss_scale)
                 # 0 * x is NaN for every x that is not finite, and a sum keeps it.
-                probe = tf.add_n([tf.reduce_sum(g * 0.0) for gs in grads.values() for g in gs])
+                probe = tf.add_n(
+                    [tf.reduce_sum(g * 0.0) for gs in grads.values() for g in gs if g is not None]
+                )
                 return (grads, buffers, statistics), terms, of_rows(grads), probe
 
             args = (parts, seed, step, loss_scale)

@@ -5,7 +5,7 @@ import pytest
 
 from facegan.errors import CheckpointError, ConfigError
 from facegan.evaluation.lpips import LpipsDistance, diversity, make_distance
-from facegan.image import to_float
+from facegan.image import to_float, to_uint8
 from facegan.models.lpips import make_lpips
 
 
@@ -30,6 +30,21 @@ def test_pictures_as_they_are_stored(distance):
     expected = distance._model({"image": to_float(images), "other": to_float(others)})
     np.testing.assert_allclose(got, expected, rtol=1e-5)
     assert distance(images[:0], others[:0]).shape == (0,)
+
+
+def test_pictures_as_they_are_painted_are_not_rounded(distance):
+    images = to_float(pictures(18))
+    others = images[::-1]
+    np.testing.assert_allclose(
+        distance.between_floats(images, others),
+        distance(pictures(18), pictures(18)[::-1]),
+        rtol=1e-5,
+    )
+    # A hundredth of a code: LPIPS is a squared difference, so half the step has a quarter of it.
+    step = np.float32(1e-4) * np.sign(others)
+    near, nearer = (distance.between_floats(images, images + n * step) for n in (1.0, 0.5))
+    np.testing.assert_array_equal(to_uint8(images + step), pictures(18))
+    np.testing.assert_allclose(nearer / near, 0.25, rtol=0.05)
 
 
 # One batch, two, and two of which the last has one picture.
@@ -74,6 +89,10 @@ def test_errors_are_sentences(distance, tmp_path):
         distance(images, images[:1])
     with pytest.raises(ConfigError, match="uint8 images, got float64"):
         distance(images / 255, images / 255)
+    with pytest.raises(ConfigError, match="float pictures.*got uint8. Call the distance itself"):
+        distance.between_floats(images, images / 255)
+    with pytest.raises(ConfigError, match="one to one"):
+        distance.between_floats(images / 255, images[:1] / 255)
     with pytest.raises(ConfigError, match="at least 31x31"):
         diversity(images[:, :30], distance)
     with pytest.raises(CheckpointError, match="Cannot read LPIPS weights"):

@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import numpy as np
@@ -132,6 +133,25 @@ def test_settings_decide_whether_a_folder_goes_on(bundle, animals, tmp_path):
     (tmp_path / "foreign" / "file").touch()
     with pytest.raises(ConfigError, match="no translate.json, so they are not of an earlier call"):
         translate(bundle, animals, tmp_path / "foreign", CAT, resume=True)
+
+
+def test_pictures_of_other_settings_do_not_stay_after_a_kill(bundle, animals, tmp_path):
+    out, dog = tmp_path / "out", TranslateConfig(domain="dog")
+    translate(bundle, animals, out, CAT)
+    cat = (out / "deep er" / "b é.png").read_bytes()
+
+    @contextlib.contextmanager
+    def killed_after_one(label):
+        def report(done, total, unit):
+            if done == 1:
+                raise KeyboardInterrupt
+
+        yield report
+
+    with pytest.raises(KeyboardInterrupt):
+        translate(bundle, animals, out, dog, overwrite=True, progress=killed_after_one)
+    translate(bundle, animals, out, dog, resume=True)
+    assert (out / "deep er" / "b é.png").read_bytes() != cat
 
 
 def test_a_grid_of_references(bundle, animals, tmp_path):

@@ -1,3 +1,11 @@
+from facegan.bundle import Manifest, TensorSpec, write_manifest
+from facegan.face.conditioning import (
+    DomainConditioningConfig,
+    LatentConditioningConfig,
+    encode_conditioning,
+)
+
+
 def test_evaluate_wants_a_model_or_videos(refused, junk, clip):
     assert "--bundle and --data_dir must be given" in refused("evaluate")
     assert "--data_dir must be given" in refused("evaluate", "--bundle", junk)
@@ -17,3 +25,28 @@ def test_evaluating_heads_wants_a_place_to_work(refused, junk):
     base = ("evaluate", "--run_dir", junk / "occupied", "--data_dir", junk / "occupied")
     assert "--work_dir" in refused(*base)
     assert "numbers as 1,8,32, got x" in refused(*base, "--work_dir=w", "--shots=x")
+
+
+def test_evaluate_refuses_flags_of_other_models(refused, tmp_path):
+    (tmp_path / "dataset_info.json").write_text("{}")
+    image = TensorSpec(name="image", shape=(None, 32, 32, 3))
+    base = ["evaluate", "--data_dir", tmp_path, "--bundle"]
+    for name, config in (
+        ("latent", LatentConditioningConfig()),
+        ("dogs", DomainConditioningConfig()),
+    ):
+        (tmp_path / name).mkdir()
+        manifest = Manifest(
+            model="puppet",
+            facegan_version="0",
+            inputs=(image,),
+            outputs=(image,),
+            image_size=32,
+            conditioning=encode_conditioning(config),
+        )
+        write_manifest(tmp_path / name, manifest)
+    drawn = (*base, tmp_path / "latent")
+    assert "nothing to measure" in refused(*drawn)
+    assert "--outputs is for models of domains" in refused(*drawn, "--outputs=2", "--lpips=random")
+    sentence = refused(*base, tmp_path / "dogs", "--count=9", "--lpips=random")
+    assert "--count is for models that make faces of noise" in sentence
