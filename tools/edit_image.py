@@ -1,25 +1,27 @@
 #!/usr/bin/env python3
-"""Gives a face the eyes, the nose, the mouth, or all parts of another, with an exported StyleGAN2.
+r"""Gives a face the eyes, the nose, the mouth, or all parts of another, with an exported StyleGAN2.
 
 --target is a photograph, a video, or seed:3 for a face that the model draws; --reference likewise,
 but no video. A photograph is projected: the style is looked for of which the model paints it, which
-takes minutes and is kept in --work_dir, so that the next edit of it takes seconds. What the edit
-changes goes back into the photograph. With --grid, one picture shows every part. Without a
-reference, --output is what the model paints of the target (a picture) or its styles (.npz, for
-tools/generate.py --w).
+takes minutes and is kept in --work_dir, so that the next edit of it takes seconds; so is what the
+model's channels mean, which is found out at the first edit. What the edit changes goes back into
+the photograph. In a video every frame is projected, with the same noise, beginning at the style of
+the frame before. With --grid, one picture shows every part. Without a reference, --output is what
+the model paints of the target (a picture) or its styles (.npz, for tools/generate.py --w).
 
 Example:
-  tools/edit_image.py --bundle bundles/faces --target a.jpg --reference b.jpg --parts eyes,mouth \
+  tools/edit_image.py --bundle bundles/faces --target a.jpg --reference b.jpg --parts eyes mouth \
       --output out.png
-  tools/edit_image.py --bundle bundles/faces --target a.jpg --reference b.jpg,c.jpg --grid \
+  tools/edit_image.py --bundle bundles/faces --target a.jpg --reference b.jpg c.jpg --grid \
       --output grid.png
-  tools/edit_image.py --bundle bundles/faces --target talk.mp4 --reference b.jpg --parts eyes \
+  tools/edit_image.py --bundle bundles/faces --target talk.mp4 --reference b.jpg --parts all \
       --output out.mp4
 """
 
+import sys
+
 if not __package__:  # run as a file of a checkout, which need not be installed
     import pathlib
-    import sys
 
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
     __package__ = "tools"
@@ -33,7 +35,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("bundle", None, "Folder of the exported model.", required=True)
 flags.DEFINE_string("target", None, "The face that is changed.", required=True)
 flags.DEFINE_list("reference", [], "The face whose parts are taken; several for a grid.")
-flags.DEFINE_list("parts", [], "What is taken, as eyes,mouth; all takes every part.")
+flags.DEFINE_list("parts", [], "What is taken, as eyes mouth; all takes every part.")
 flags.DEFINE_string("output", None, "The file to write.", required=True)
 flags.DEFINE_bool("grid", False, "One picture of both faces and of each part's edit.")
 flags.DEFINE_float("strength", 1.0, "How far: 0 changes nothing, above 1 exaggerates.")
@@ -47,8 +49,10 @@ flags.DEFINE_string(
 )
 flags.DEFINE_bool("full_frame", True, "Put the edit back into the whole photograph or frame.")
 flags.DEFINE_enum(
-    "paste", None, ["change", "face", "square"], "What is put back (default: what changed; in "
-    "videos the face)."
+    "paste",
+    None,
+    ["change", "face", "square"],
+    "What is put back (default: what changed; in videos the face).",
 )
 flags.DEFINE_bool("colour_match", True, "Give what is put back the colours around it.")
 flags.DEFINE_enum(
@@ -61,6 +65,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_bool("overwrite", False, "Replace an output that is there.")
 
+# Flags that take several words.
+_LISTS = ("parts", "reference")
+
 
 def main() -> dict:
     """Edits and returns what was written."""
@@ -70,6 +77,11 @@ def main() -> dict:
     from facegan.training.projector import ProjectionConfig
     from facegan.video.deflicker import DeflickerConfig
 
+    if not FLAGS.reference:
+        why = "is for edits, and no --reference is given"
+        program.refuse_given("strength", "epsilon", "rho", "colour_match", why=why)
+    if not jobs.is_video(FLAGS.target):
+        program.refuse_given("frame_steps", "deflicker", why="is for a video")
     chosen = {name: FLAGS[name].value for name in ("rho", "epsilon")}
     limits = {name: value for name, value in chosen.items() if value is not None}
     config = jobs.EditImageConfig(
@@ -97,8 +109,24 @@ def main() -> dict:
     return jobs.edit_image(*given, **places, progress=Progress)
 
 
+def _join_words(arguments: list[str]) -> list[str]:
+    """Writes "--parts eyes mouth" as "--parts=eyes,mouth": absl gives a flag one word only."""
+    joined: list[str] = []
+    takes_words = False
+    for word in arguments:
+        if word.startswith("-"):
+            takes_words = word.lstrip("-").partition("=")[0] in _LISTS
+            joined.append(word)
+        elif takes_words:
+            joined[-1] += ("," if "=" in joined[-1] else "=") + word
+        else:
+            joined.append(word)
+    return joined
+
+
 def run() -> None:
     """Entry point of the console script."""
+    sys.argv[1:] = _join_words(sys.argv[1:])
     program.run_program(main)
 
 

@@ -5,44 +5,59 @@ the scales of the channels that make a part are taken from the other face, and w
 goes back into the photograph. Styles that were found, and the catalogue of what the channels mean,
 are kept and used again.
 
+What can be wrong is found before minutes are spent: pictures are read and their faces found, the
+network that compares them is loaded, and a face is looked for in a video, before the catalogue is
+made and anything projected.
+
 Reference: Collins et al., "Editing in Style: Uncovering the Local Semantics of GANs", CVPR 2020.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
+import math
 import os
 import pathlib
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from facegan.bundle import Manifest, TensorSpec, read_manifest
-from facegan.config import encode
+from facegan.config import encode, unknown_name
 from facegan.errors import ConfigError, DataError
 from facegan.face.align import change_mask, face_mask, invert_matrix, paste_back, square_mask
 from facegan.face.conditioning import SOURCE, DomainConditioningConfig, encode_conditioning
 from facegan.face.landmarks import DetectorConfig
 from facegan.image import make_grid, to_float
 from facegan.jobs.catalogue import CatalogueConfig, fit_catalogue
-from facegan.jobs.face_styles import FaceStyle, StyleFinder, check_face, is_drawn
+from facegan.jobs.face_styles import (
+    FaceStyle,
+    StyleFinder,
+    check_face,
+    check_perceptual_net,
+    find_seed,
+)
 from facegan.jobs.picture_output import require_grid_room, require_picture_ending, write_picture
 from facegan.models.local_editing import PARTS, Catalogue, EditConfig, load_catalogue, transfer
+from facegan.preparation.faces import find_faces
 from facegan.preparation.file_names import VIDEO_ENDINGS
-from facegan.progress import ProgressFactory, no_progress
+from facegan.progress import ProgressCallback, ProgressFactory, no_progress
 from facegan.render.engine import Arrays
 from facegan.render.pipeline import RenderConfig, render_video
-from facegan.render.sampling import latent_conditioning, write_w
+from facegan.render.sampling import latent_conditioning, style_shape, write_w
 from facegan.training.projector import ProjectionConfig
 from facegan.video.deflicker import DeflickerConfig
 from facegan.video.output import CONTAINERS, check_output
+from facegan.video.reader import VideoReader, probe_clip
 
 ALL_PARTS = "all"
 STYLES_ENDING = ".npz"
-CATALOGUE_NAME = "catalogue.npz"
-# Frames of a video that are projected together.
-_FRAMES = 8
+# Frames of a video that are projected together, and their pixels, at most.
+_MOST_FRAMES, _MOST_PIXELS = 8, 1 << 20
 # From a frame's style the next one's is near: the search there takes smaller steps.
 _FOLLOWING_RATE = 0.2
 
@@ -97,11 +112,23 @@ class EditImageConfig:
             raise ConfigError("A grid shows every part; leave the parts out.")
         if ALL_PARTS in self.parts and len(self.parts) > 1:
             raise ConfigError(f"{ALL_PARTS!r} names every part; leave the others out.")
+        if len(set(self.parts)) < len(self.parts):
+            raise ConfigError(f"parts names one twice: {', '.join(self.parts)}; name it once.")
+        if self.paste is not None and (self.grid or not self.full_frame):
+            raise ConfigError(
+                "paste says what goes back into a photograph or a frame, and none is written; "
+                "leave it out."
+            )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Task:
-    """What was asked for, checked."""
+    """What was asked for, found to be possible.
+
+    Attributes:
+        catalogue: Its file; without references none is needed.
+        known: That catalogue, if there is one already.
+    """
 
     kind: Kind
     manifest: Manifest
@@ -110,6 +137,7 @@ class _Task:
     output: pathlib.Path
     folder: pathlib.Path
     catalogue: pathlib.Path
+    known: Catalogue | None
 
 
 def edit_image(
@@ -126,6 +154,10 @@ def edit_image(
 ) -> dict[str, Any]:
     """Edits a face.
 
+    Called again after it was interrupted, it takes what it had found: the catalogue, the styles of
+    whole pictures, and finished segments of a video. A video's search then begins anew at the first
+    frame that is missing.
+
     Args:
         bundle: An exported StyleGAN2.
         target: The face that is changed: a picture, a video, or "seed:3" for one that the model
@@ -137,29 +169,26 @@ def edit_image(
         config: What becomes of it, and how.
         catalogue: File of ``fit_catalogue``. None takes the work folder's, which is made first if
             there is none.
-        work_dir: Where found styles and the catalogue are kept; by default ``<bundle>_editing``
-            beside the bundle.
+        work_dir: Where found styles and the catalogue are kept, of any number of bundles; by
+            default ``<bundle>_editing`` beside the bundle.
         overwrite: Replace an output that exists.
         progress: Opens the progress of a named stage.
 
     Returns:
-        ``output``, ``kind``, and what there is to tell: ``parts``, ``psnr`` (of the projections, by
-        face), for a grid its ``columns``, for a video what ``render_video`` tells.
+        ``output``, ``kind``, and what there is to tell: ``psnr`` (of what the model paints of
+        photographs, by their names; None where it is equal), ``parts``, ``changed`` (the share of a
+        picture's square that looks different), of a grid its ``columns``, of a video what
+        ``render_video`` tells.
 
     Raises:
         ConfigError: A setting is wrong, or the catalogue has no such part.
         BundleError: The bundle makes no faces of noise.
-        DataError: A picture cannot be read or shows no face.
+        DataError: A picture cannot be read or shows no face, or a video has none.
         CheckpointError: The network that compares pictures cannot be had.
-        VideoError: A video cannot be read or written.
+        VideoError: The output is there already or cannot be written, or a video cannot be read.
     """
     config = config or EditImageConfig()
     task = _check(bundle, target, references, output, config, catalogue, work_dir, overwrite)
-    _make_folder(task.folder)
-    known = None
-    if task.references:
-        known = _find_catalogue(bundle, task, catalogue is None, config, progress)
-        parts = _chosen_parts(known, config)
     finder = StyleFinder(
         bundle,
         task.manifest,
@@ -168,33 +197,40 @@ def edit_image(
         config.perceptual_net,
         config.detector,
     )
-    others = [finder.find(reference, progress) for reference in task.references]
-    told: dict[str, Any] = {"output": str(task.output), "kind": task.kind}
     if task.kind == "video":
-        assert known is not None
-        editor = _VideoEditor(finder, known, others[0], parts, config)
-        return {
-            **told,
-            "parts": parts,
-            **_edit_video(bundle, task, editor, config, overwrite, progress),
-        }
-    face = finder.find(task.target, progress)
-    told["psnr"] = {f.name: round(f.psnr, 2) for f in (face, *others) if f.psnr is not None}
-    if task.kind == "styles":
-        write_w(task.output, face.w[None])
-    elif task.kind == "projection":
-        write_picture(task.output, face.painted)
-    elif task.kind == "grid":
-        assert known is not None
-        rows = [_draw_row(finder, known, face, other, config.edit) for other in others]
-        write_picture(task.output, make_grid(rows))
-        told["columns"] = _columns(known)
+        _require_face(task.target, config.detector)
+        source = None
     else:
-        assert known is not None
-        edited = _edit(finder, known, face.w[None], others[0].w[None], parts, config.edit)[0]
-        write_picture(task.output, _put_back(face, edited, config))
-        told["parts"] = parts
-    return told
+        source = finder.read(task.target)
+    others = [finder.read(reference) for reference in task.references]
+    finder.prepare(None if source is None else [source, *others])
+    _make_folder(task.folder)
+    told: dict[str, Any] = {"output": str(task.output), "kind": task.kind}
+    if not others:
+        assert source is not None  # a video needs a reference
+        face = finder.find(source, progress)
+        if task.kind == "styles":
+            write_w(task.output, face.w[None])
+        else:
+            write_picture(task.output, face.painted)
+        return {**told, "psnr": _tell_psnr([face])}
+    known = task.known or _make_catalogue(bundle, task, config, progress)
+    parts = _choose_parts(known, config)
+    styles = [finder.find(other, progress) for other in others]
+    if source is None:
+        editor = _VideoEditor(finder, known, styles[0], parts, config, progress)
+        rendered = _edit_video(bundle, task, editor, config, overwrite, progress)
+        return {**told, "parts": parts, "psnr": _tell_psnr(styles), **rendered}
+    face = finder.find(source, progress)
+    told["psnr"] = _tell_psnr([face, *styles])
+    if task.kind == "grid":
+        rows = [_draw_row(finder, known, face, style, config.edit) for style in styles]
+        write_picture(task.output, make_grid(rows))
+        return {**told, "columns": _columns(known)}
+    edited = _edit(finder, known, face.w[None], styles[0].w[None], parts, config.edit)[0]
+    write_picture(task.output, _put_back(face, edited, config))
+    changed = round(float(change_mask(face.painted, edited).mean()), 4)
+    return {**told, "parts": parts, "changed": changed}
 
 
 def plan_edit(
@@ -211,17 +247,26 @@ def plan_edit(
     """Checks what ``edit_image`` would be given, and describes what it would do."""
     config = config or EditImageConfig()
     task = _check(bundle, target, references, output, config, catalogue, work_dir, overwrite)
+    parts = list(config.parts)
+    if task.known is not None:
+        parts = list(task.known.parts) if config.grid else _choose_parts(task.known, config)
     return {
         "bundle": str(bundle),
         "kind": task.kind,
         "target": task.target,
         "references": list(task.references),
+        "parts": parts,
         "output": str(task.output),
         "work_dir": str(task.folder),
-        "catalogue": str(task.catalogue),
-        "catalogue_exists": task.catalogue.is_file(),
+        "catalogue": str(task.catalogue) if task.references else None,
+        "catalogue_exists": task.known is not None,
         "config": encode(config),
     }
+
+
+def is_video(target: str) -> bool:
+    """Whether a target is a video, by its ending."""
+    return find_seed(target) is None and pathlib.Path(target).suffix.lower() in VIDEO_ENDINGS
 
 
 def _check(
@@ -236,55 +281,72 @@ def _check(
 ) -> _Task:
     manifest = read_manifest(bundle)
     shown = latent_conditioning(manifest)
+    style_shape(manifest)
     place, face = pathlib.Path(output), os.fspath(target)
     others = tuple(os.fspath(reference) for reference in references)
     check_face(face, "target")
     for other in others:
         check_face(other, "reference")
-        if pathlib.Path(other).suffix.lower() in VIDEO_ENDINGS:
+        if is_video(other):
             raise ConfigError(f"A reference is a picture, got the video {other}.")
-    for used in (face, *others):
-        if place.resolve() == pathlib.Path(used).resolve():
-            raise ConfigError(f"The output {output} is read itself; give it another name.")
+    check_perceptual_net(config.perceptual_net)
     kind = _find_kind(face, others, place, config)
-    if kind == "video" and shown.align == "none":
-        raise ConfigError(
-            f"{bundle} is a model of pictures that are not aligned by a face, and the faces of a "
-            "video tell what is changed. Take the frames as pictures."
-        )
-    if kind != "video" and config.face != "largest":
+    if kind == "video":
+        if shown.align == "none":
+            raise ConfigError(
+                f"{bundle} is a model of pictures that are not aligned by a face, and the faces of "
+                "a video tell what is changed. Take the frames as pictures."
+            )
+        probe_clip(face)
+    elif config.face != "largest":
         raise ConfigError(
             "face chooses a person of a video; of a picture the largest face is taken."
+        )
+    elif shown.align == "none" and config.paste == "face":
+        raise ConfigError(
+            f"{bundle} is a model of pictures that are not aligned by a face, so paste must be "
+            "change or square."
         )
     if kind == "grid":
         # The catalogue may not be made yet; it can have so many parts.
         require_grid_room(len(others), len(_ENDS) + len(PARTS) + 1, shown.size)
-    if catalogue is not None and not pathlib.Path(catalogue).is_file():
-        raise ConfigError(
-            f"The catalogue {catalogue} does not exist; leave it out, and one is made."
-        )
+    folder = pathlib.Path(work_dir or f"{os.path.abspath(bundle)}_editing")
+    path = pathlib.Path(catalogue or folder / f"catalogue-{manifest.fingerprint()[:16]}.npz")
+    for used in (face, *others, str(path)):
+        if place.resolve() == pathlib.Path(used).resolve():
+            raise ConfigError(f"The output {output} is read itself; give it another name.")
+    for written in (place, folder):
+        if written.resolve().is_relative_to(pathlib.Path(bundle).resolve()):
+            raise ConfigError(f"{written} lies in the bundle; name another place.")
     check_output(place, overwrite)
-    folder = pathlib.Path(work_dir or os.path.normpath(bundle) + "_editing")
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"The work folder {folder} is a file; name another.")
+    _check_folder(folder)
+    known = None
+    if others:
+        known = _find_catalogue(path, manifest, named=catalogue is not None)
+        _check_parts(known, config)
+    elif catalogue is not None:
+        raise ConfigError("A catalogue is for edits, and no reference is named; leave it out.")
     return _Task(
-        kind,
-        manifest,
-        face,
-        others,
-        place,
-        folder,
-        pathlib.Path(catalogue or folder / CATALOGUE_NAME),
+        kind=kind,
+        manifest=manifest,
+        target=face,
+        references=others,
+        output=place,
+        folder=folder,
+        catalogue=path,
+        known=known,
     )
 
 
 def _find_kind(
     target: str, references: tuple[str, ...], output: pathlib.Path, config: EditImageConfig
 ) -> Kind:
-    video = not is_drawn(target) and pathlib.Path(target).suffix.lower() in VIDEO_ENDINGS
+    video = is_video(target)
     if not references:
         if config.parts or config.grid or video:
             raise ConfigError("Name a reference: the face whose parts are taken.")
+        if config.paste is not None:
+            raise ConfigError("Without a reference nothing is pasted; leave paste out.")
         if output.suffix.lower() == STYLES_ENDING:
             return "styles"
         require_picture_ending(output, "projection")
@@ -300,8 +362,12 @@ def _find_kind(
         raise ConfigError(
             f"Parts are taken from one reference, got {len(references)}; a grid takes several."
         )
+    if _same_face(target, references[0]):
+        raise ConfigError(f"Target and reference are both {target}: nothing would change.")
     if not video:
         require_picture_ending(output, "picture")
+        if config.paste is not None and find_seed(target) is not None:
+            raise ConfigError(f"{target} is a drawn face, in no photograph; leave paste out.")
         return "picture"
     if output.suffix.lower() not in CONTAINERS:
         raise ConfigError(
@@ -314,42 +380,94 @@ def _find_kind(
     return "video"
 
 
+def _same_face(one: str, other: str) -> bool:
+    if find_seed(one) is not None or find_seed(other) is not None:
+        return find_seed(one) == find_seed(other)
+    return pathlib.Path(one).samefile(other)
+
+
+def _check_folder(folder: pathlib.Path) -> None:
+    """Raises ConfigError unless the work folder can be written; nothing is left behind."""
+    above = folder
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir():
+        raise ConfigError(f"The work folder {folder} cannot be: {above} is a file. Name another.")
+    try:
+        # Permission bits do not tell about read-only disks; trying does.
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"The work folder {folder} cannot be written: {error.strerror or error}. Name another "
+            "as work_dir."
+        ) from error
+
+
 def _make_folder(folder: pathlib.Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"Cannot make the work folder {folder}: {error.strerror or error}. Name another."
+            f"Cannot make the work folder {folder}: {error.strerror or error}. Name another as "
+            "work_dir."
         ) from error
 
 
-def _find_catalogue(
+def _find_catalogue(path: pathlib.Path, manifest: Manifest, *, named: bool) -> Catalogue | None:
+    """The catalogue of a file; None if it is the work folder's, and missing or of no use."""
+    if named and not path.is_file():
+        raise ConfigError(f"The catalogue {path} does not exist; leave it out, and one is made.")
+    try:
+        catalogue = load_catalogue(path)
+    except (ConfigError, DataError):
+        if named:
+            raise
+        return None
+    if catalogue.fingerprint == manifest.fingerprint():
+        return catalogue
+    if named:
+        raise ConfigError(
+            f"The catalogue {path} was made for another bundle, whose channels mean other things. "
+            "Leave it out, and one is made."
+        )
+    return None
+
+
+def _make_catalogue(
     bundle: str | os.PathLike[str],
     task: _Task,
-    own: bool,
     config: EditImageConfig,
     progress: ProgressFactory,
 ) -> Catalogue:
-    """The catalogue that is named; or the work folder's, made if there is none for this bundle."""
-    fingerprint = task.manifest.fingerprint()
-    if own:
-        try:
-            usable = load_catalogue(task.catalogue).fingerprint == fingerprint
-        except (ConfigError, DataError):  # none yet, or one of another version
-            usable = False
-        if not usable:
-            how = CatalogueConfig(detector=config.detector)
-            fit_catalogue(bundle, task.catalogue, how, overwrite=True, progress=progress)
-    catalogue = load_catalogue(task.catalogue)
-    catalogue.check_bundle(fingerprint)
-    return catalogue
+    how = CatalogueConfig(detector=config.detector)
+    fit_catalogue(bundle, task.catalogue, how, overwrite=True, progress=progress)
+    return load_catalogue(task.catalogue)
 
 
-def _chosen_parts(catalogue: Catalogue, config: EditImageConfig) -> list[str]:
+def _check_parts(known: Catalogue | None, config: EditImageConfig) -> None:
+    """Raises ConfigError for a part that the catalogue lacks, or that none could have."""
+    if known is not None:
+        _choose_parts(known, config)
+        return
+    for part in config.parts:
+        if part not in (*PARTS, ALL_PARTS):
+            raise unknown_name("A part", part, (*PARTS, ALL_PARTS), what="value")
+
+
+def _choose_parts(catalogue: Catalogue, config: EditImageConfig) -> list[str]:
     parts = catalogue.parts if ALL_PARTS in config.parts else config.parts
     for part in parts:
         catalogue.choose(part, config.edit)  # refuses a part or a layer that is not there
     return list(parts)
+
+
+def _tell_psnr(faces: Sequence[FaceStyle]) -> dict[str, float | None]:
+    return {
+        face.source.name: round(face.psnr, 2) if math.isfinite(face.psnr) else None
+        for face in faces
+        if face.psnr is not None
+    }
 
 
 def _edit(
@@ -378,7 +496,8 @@ def _draw_row(
 ) -> list[np.ndarray]:
     row = []
     for shown in (face, other):
-        row += [shown.painted if shown.square is None else shown.square.image, shown.painted]
+        square = shown.source.square
+        row += [shown.painted if square is None else square.image, shown.painted]
     for parts in (*((part,) for part in catalogue.parts), catalogue.parts):
         row += list(_edit(finder, catalogue, face.w[None], other.w[None], parts, config))
     return row
@@ -386,23 +505,36 @@ def _draw_row(
 
 def _put_back(face: FaceStyle, edited: np.ndarray, config: EditImageConfig) -> np.ndarray:
     """The edited square, in the photograph where there is one and it is wanted."""
-    if face.photo is None or face.square is None or not config.full_frame:
+    photo, square = face.source.photo, face.source.square
+    if photo is None or square is None or not config.full_frame:
         return edited
-    size, landmarks = len(edited), face.square.landmarks_xy_px
-    if config.paste == "square" or (config.paste == "face" and landmarks is None):
+    size = len(edited)
+    if config.paste == "square":
         mask = square_mask(size)
-    elif config.paste == "face":
-        mask = face_mask(landmarks, size)
+    elif config.paste == "face" and square.landmarks_xy_px is not None:
+        mask = face_mask(square.landmarks_xy_px, size)
     else:
         mask = change_mask(face.painted, edited)
-    back = invert_matrix(face.square.matrix)
-    return paste_back(face.photo, edited, back, mask, colour_match=config.colour_match)
+    back = invert_matrix(square.matrix)
+    return paste_back(photo, edited, back, mask, colour_match=config.colour_match)
+
+
+def _require_face(video: str, detector: DetectorConfig) -> None:
+    """Raises DataError if a video shows nobody; most show somebody in the first frame."""
+    with VideoReader(video) as reader:
+        if not any(find_faces(frame.image, detector) for frame in reader):
+            raise DataError(f"No face is found in any frame of {video}.")
+
+
+class _RenderEnded(Exception):
+    """A search goes on for a render that has ended."""
 
 
 class _VideoEditor:
     """An engine that projects the faces of a video's frames, edits them and paints them.
 
-    Each batch begins its search at the style of the frame before, so that styles follow the face.
+    The first frame is searched for like a photograph. Each batch begins at the style of the frame
+    before it, so that styles follow the face.
     """
 
     name, precision = "projection", "float32"
@@ -414,10 +546,10 @@ class _VideoEditor:
         reference: FaceStyle,
         parts: Sequence[str],
         config: EditImageConfig,
+        progress: ProgressFactory,
     ):
         self._finder, self._catalogue, self._reference = finder, catalogue, reference
-        self._parts, self._config = parts, config
-        self._first = finder.make_projector(config.projection)
+        self._parts, self._config, self._progress = parts, config, progress
         following = dataclasses.replace(
             config.projection,
             steps=config.frame_steps,
@@ -426,7 +558,13 @@ class _VideoEditor:
         )
         self._following = finder.make_projector(following)
         self._last: np.ndarray | None = None
+        self._ended = False
         size = finder.conditioning.size
+        self.batch_size = max(1, min(_MOST_FRAMES, _MOST_PIXELS // size**2))
+        taken = hashlib.sha256(reference.w.tobytes())
+        for part in parts:
+            for chosen in catalogue.choose(part, config.edit).values():
+                taken.update(chosen.tobytes())
         self.manifest = Manifest(
             model=finder.manifest.model,
             facegan_version=finder.manifest.facegan_version,
@@ -435,26 +573,43 @@ class _VideoEditor:
             image_size=size,
             # What a render looks at: pictures of faces, cut as the model has them.
             conditioning=encode_conditioning(DomainConditioningConfig(size=size, align="ffhq")),
+            # What its pictures follow from, so that it goes on with those of the same only.
             training={
                 "bundle": finder.manifest.fingerprint(),
-                "reference": reference.w.tobytes().hex(),
-                "catalogue": catalogue.settings,
+                "taken": taken.hexdigest(),
                 "parts": list(parts),
                 "config": encode(config),
             },
         )
 
+    def end(self) -> None:
+        """Ends a search that runs: a render that ends waits for its stages."""
+        self._ended = True
+
     def generate(self, inputs: Arrays) -> np.ndarray:
         """Edits frames {"source": [B, S, S, 3] uint8}."""
-        images = to_float(inputs[SOURCE])
+        images = inputs[SOURCE]
         if self._last is None:
-            w = self._first.project(images)
-        else:
-            start = np.repeat(self._last[None], len(images), axis=0)
-            w = self._following.project(images, start)
+            self._last = self._finder.find_w(images[0], "the first face", self._watched)
+        start = np.repeat(self._last[None], len(images), axis=0)
+        w = self._following.project(to_float(images), start, progress=self._go_on)
         self._last = w[-1]
         other = self._reference.w[None]
         return _edit(self._finder, self._catalogue, w, other, self._parts, self._config.edit)
+
+    def _go_on(self, done: int, total: int | None, unit: str) -> None:
+        if self._ended:
+            raise _RenderEnded
+
+    @contextlib.contextmanager
+    def _watched(self, label: str) -> Iterator[ProgressCallback]:
+        with self._progress(label) as report:
+
+            def tell(done: int, total: int | None, unit: str) -> None:
+                self._go_on(done, total, unit)
+                report(done, total, unit)
+
+            yield tell
 
 
 def _edit_video(
@@ -465,6 +620,16 @@ def _edit_video(
     overwrite: bool,
     progress: ProgressFactory,
 ) -> dict[str, Any]:
+    @contextlib.contextmanager
+    def ending(label: str) -> Iterator[ProgressCallback]:
+        # A stage's progress ends before the render waits for its threads.
+        with progress(label) as report:
+            try:
+                yield report
+            except BaseException:
+                editor.end()
+                raise
+
     return render_video(
         bundle,
         task.target,
@@ -476,9 +641,9 @@ def _edit_video(
             paste="square" if config.paste == "square" else "face",
             colour_match=config.colour_match,
             deflicker=config.deflicker,
-            batch_size=_FRAMES,
+            batch_size=editor.batch_size,
         ),
         engine=editor,
         overwrite=overwrite,
-        progress=progress,
+        progress=ending,
     )

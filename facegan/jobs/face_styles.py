@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from facegan.bundle import Manifest
 from facegan.config import encode
-from facegan.errors import ConfigError, DataError
+from facegan.errors import CheckpointError, ConfigError, DataError
 from facegan.evaluation.ssim import psnr
 from facegan.face.landmarks import DetectorConfig
 from facegan.image import to_float, to_uint8
@@ -32,8 +32,12 @@ from facegan.render.sampling import (
     style_shape,
     write_w,
 )
+from facegan.render.workspace import identify_file
 from facegan.training.perceptual_term import PerceptualTerm, pyramid_term
 from facegan.training.projector import ProjectionConfig, Projector, StyleStatistics
+
+# What compares pictures, besides weights files.
+IMAGENET, STAND_IN = "imagenet", "random"
 
 _SEED = re.compile(r"seed:(\d+)")
 # Latents that are drawn to find where styles lie (Karras et al. 2020, appendix D).
@@ -42,29 +46,61 @@ _BATCH_SIZE = 1000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class FaceSource:
+    """A face whose style need not be known yet.
+
+    Attributes:
+        name: The file, or "seed:3".
+        seed: The number that draws it; None for a photograph.
+        photo: [H, W, 3] uint8, the whole photograph, upright; None for a drawn face.
+        square: Its square, as large as what the bundle paints; None for a drawn face.
+    """
+
+    name: str
+    seed: int | None = None
+    photo: np.ndarray | None = None
+    square: Square | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class FaceStyle:
     """A face, and the style that paints it.
 
     Attributes:
-        name: The file, or "seed:3".
+        source: The face.
         w: [num_styles, style_size] float32.
         painted: [S, S, 3] uint8, what the bundle paints of it.
-        photo: [H, W, 3] uint8, the whole photograph; None for a drawn face.
-        square: Its square; None for a drawn face.
-        psnr: Of the painted against the photographed square, in dB; None for a drawn face.
+        psnr: Of that against the photograph's square, in dB; None for a drawn face.
     """
 
-    name: str
+    source: FaceSource
     w: np.ndarray
     painted: np.ndarray
-    photo: np.ndarray | None = None
-    square: Square | None = None
     psnr: float | None = None
 
 
-def is_drawn(face: str) -> bool:
-    """Whether a face is drawn by a number, "seed:3", and no file."""
-    return _SEED.fullmatch(face) is not None
+def find_seed(face: str) -> int | None:
+    """The number of a face that is drawn, as "seed:3"; None for a file."""
+    drawn = _SEED.fullmatch(face)
+    return None if drawn is None else int(drawn[1])
+
+
+def check_face(face: str, what: str) -> None:
+    """Raises ConfigError unless a face is a file that exists, or "seed:N"."""
+    if find_seed(face) is None and not pathlib.Path(face).is_file():
+        raise ConfigError(
+            f"The {what} {face} is no file that exists; name a picture, or seed:3 for a face that "
+            "the model draws."
+        )
+
+
+def check_perceptual_net(source: str) -> None:
+    """Raises ConfigError unless it is a word of ``make_vgg19`` or a file that exists."""
+    if source not in (IMAGENET, STAND_IN) and not pathlib.Path(source).is_file():
+        raise ConfigError(
+            f"perceptual_net must be {IMAGENET}, {STAND_IN} or a weights file that exists; got "
+            f"{source!r}."
+        )
 
 
 class StyleFinder:
@@ -73,7 +109,8 @@ class StyleFinder:
     Args:
         bundle: The bundle.
         manifest: Its manifest.
-        folder: Where styles that were found are kept, so that none is looked for twice.
+        folder: Where styles that were found are kept, so that none is looked for twice; it need
+            not be there before one is found.
         projection: How they are looked for.
         perceptual_net: What compares pictures meanwhile, as ``make_vgg19`` has it.
         detector: Finds the faces of photographs.
@@ -95,31 +132,76 @@ class StyleFinder:
         self._statistics: StyleStatistics | None = None
         self._term: PerceptualTerm | None = None
 
-    def find(self, face: str, progress: ProgressFactory = no_progress) -> FaceStyle:
-        """Finds the style of a face.
-
-        Args:
-            face: A picture file, or "seed:N" for the face that is drawn by that number.
-            progress: Opens the progress of a named stage.
+    def read(self, face: str) -> FaceSource:
+        """Reads a face: a picture file, or "seed:N" for the one that is drawn by that number.
 
         Raises:
             DataError: The picture cannot be read, or shows no face where one is needed.
+        """
+        seed = find_seed(face)
+        if seed is not None:
+            return FaceSource(face, seed)
+        photo, shown = read_photo_file(face), self.conditioning
+        square = cut_square(photo, face, shown.size, align=shown.align, detector=self._detector)
+        return FaceSource(face, None, photo, square)
+
+    def prepare(self, sources: Iterable[FaceSource] | None = None) -> None:
+        """Gets what a search needs, so that it is known early whether it can be had.
+
+        Args:
+            sources: Nothing is needed if the styles of all these faces are known. None is for
+                faces that are not seen yet.
+
+        Raises:
             CheckpointError: The network that compares pictures cannot be had.
         """
-        drawn = _SEED.fullmatch(face)
-        if drawn is not None:
-            w = map_latents(self.methods, draw_seeded_latents(self.methods, [int(drawn[1])]))
-            return FaceStyle(face, w[0], self.paint(w)[0])
-        photo = read_photo_file(face)
-        square = self.cut(photo, face)
-        w = self._find_stored(square.image, face, progress)
-        painted = self.paint(w[None])[0]
-        return FaceStyle(face, w, painted, photo, square, psnr(painted, square.image))
+        if sources is not None:
+            squares = [source.square for source in sources if source.square is not None]
+            if not any(self._read_stored(square.image) is None for square in squares):
+                return
+        self._make_term(self.projection)
 
-    def cut(self, photo: np.ndarray, name: str) -> Square:
-        """The square of a photograph that the bundle could paint."""
-        shown = self.conditioning
-        return cut_square(photo, name, shown.size, align=shown.align, detector=self._detector)
+    def find(self, source: FaceSource, progress: ProgressFactory = no_progress) -> FaceStyle:
+        """Finds the style of a face.
+
+        Raises:
+            CheckpointError: The network that compares pictures cannot be had.
+            DataError: What was found cannot be kept.
+        """
+        if source.square is None:
+            assert source.seed is not None  # it is either drawn or cut
+            latents = draw_seeded_latents(self.methods, [source.seed])
+            w = map_latents(self.methods, latents)[0]
+            return FaceStyle(source, w, self.paint(w[None])[0])
+        image = source.square.image
+        w = self.find_w(image, pathlib.Path(source.name).name, progress)
+        painted = self.paint(w[None])[0]
+        return FaceStyle(source, w, painted, psnr(painted, image))
+
+    def find_w(
+        self, image: np.ndarray, name: str, progress: ProgressFactory = no_progress
+    ) -> np.ndarray:
+        """Finds the style of a square, and keeps it.
+
+        Args:
+            image: [S, S, 3] uint8, as large as what the bundle paints.
+            name: How the progress calls it.
+            progress: Opens the progress of a named stage.
+
+        Returns:
+            [num_styles, style_size] float32.
+
+        Raises:
+            CheckpointError: The network that compares pictures cannot be had.
+            DataError: What was found cannot be kept.
+        """
+        w = self._read_stored(image)
+        if w is None:
+            projector = self.make_projector(self.projection)
+            with progress(f"Project {name}") as report:
+                w = projector.project(to_float(image[None]), progress=report)[0]
+            write_w(self._stored_path(image), w[None])
+        return w
 
     def paint(self, w: np.ndarray) -> np.ndarray:
         """Styles [N, num_styles, style_size] as pictures [N, S, S, 3] uint8."""
@@ -134,19 +216,36 @@ class StyleFinder:
         return to_uint8(self.methods.run("paint_scales", scales)["image"])
 
     def make_projector(self, projection: ProjectionConfig) -> Projector:
-        """What looks for styles."""
-        term = None
-        if projection.perceptual_weight:
-            if self._term is None:
-                self._term = pyramid_term(self._perceptual_net)
-                self._term.prepare("float32")
-            term = self._term
+        """What looks for styles.
+
+        Raises:
+            CheckpointError: The network that compares pictures cannot be had.
+        """
 
         def paint(w: Any) -> Any:
             return self.methods.run_tensors("generate", {W: w})["image"]
 
         num_styles, _ = style_shape(self.manifest)
+        term = self._make_term(projection)
         return Projector(paint, num_styles, self._measure(), term, projection)
+
+    def _make_term(self, projection: ProjectionConfig) -> PerceptualTerm | None:
+        if not projection.perceptual_weight:
+            return None
+        if self._term is None:
+            term = pyramid_term(self._perceptual_net)
+            try:
+                term.prepare("float32")
+            except CheckpointError as error:
+                # Its own advice is about the settings of a training.
+                raise CheckpointError(
+                    f"VGG19, which compares pictures, cannot be had from {self._perceptual_net}: "
+                    f"{error.__cause__ or error}. Give, as perceptual_net, the weights file "
+                    "without the top that Keras distributes for keras.applications.VGG19, or "
+                    f"{STAND_IN} for an untrained stand-in."
+                ) from error
+            self._term = term
+        return self._term
 
     def _measure(self) -> StyleStatistics:
         if self._statistics is None:
@@ -159,27 +258,23 @@ class StyleFinder:
             self._statistics = StyleStatistics.of(np.concatenate(parts))
         return self._statistics
 
-    def _find_stored(self, image: np.ndarray, name: str, progress: ProgressFactory) -> np.ndarray:
+    def _stored_path(self, image: np.ndarray) -> pathlib.Path:
+        """The file that keeps the style of a square: its name tells all that it follows from."""
+        net = self._perceptual_net
+        if not self.projection.perceptual_weight:
+            net = ""
+        elif net not in (IMAGENET, STAND_IN):
+            net = identify_file(net)
         made = {
             "bundle": self.manifest.fingerprint(),
             "projection": encode(self.projection),
-            "perceptual_net": self._perceptual_net if self.projection.perceptual_weight else None,
+            "perceptual_net": net,
         }
         key = hashlib.sha256(json.dumps(made, sort_keys=True).encode() + image.tobytes())
-        path = self._folder / f"{key.hexdigest()[:32]}.npz"
-        with contextlib.suppress(DataError):  # there is none yet, or none of use
-            return read_w(path, style_shape(self.manifest))[0]
-        projector = self.make_projector(self.projection)
-        with progress(f"Project {pathlib.Path(name).name}") as report:
-            w = projector.project(to_float(image[None]), progress=report)
-        write_w(path, w)
-        return w[0]
+        return self._folder / f"{key.hexdigest()[:32]}.npz"
 
-
-def check_face(face: str, what: str) -> None:
-    """Raises ConfigError unless a face is a file that exists, or "seed:N"."""
-    if not is_drawn(face) and not pathlib.Path(face).is_file():
-        raise ConfigError(
-            f"The {what} {face} does not exist; name a picture, or seed:3 for a face that the "
-            "model draws."
-        )
+    def _read_stored(self, image: np.ndarray) -> np.ndarray | None:
+        try:
+            return read_w(self._stored_path(image), style_shape(self.manifest))[0]
+        except DataError:  # there is none yet, or none of use
+            return None

@@ -62,7 +62,8 @@ class GivenSeed(keras.random.SeedGenerator):
         self._seed = seed
 
     def next(self, ordered: bool = True) -> Any:
-        return self._seed
+        # JAX takes the words of a key unsigned.
+        return ops.cast(self._seed, "uint32") if keras.backend.backend() == "jax" else self._seed
 
 
 @keras.saving.register_keras_serializable(package="facegan")

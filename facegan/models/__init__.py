@@ -17,6 +17,7 @@ MODELS: dict[str, tuple[str, ...]] = {
         "TalkingHeadDiscriminator",
     ),
     "stargan_v2": ("StarGenerator", "MappingNetwork", "StarStyleEncoder", "StarDiscriminator"),
+    "mask_pix2pix": ("MaskGenerator", "ColourDiscriminator"),
     "stylegan2": ("StyleMapping", "StyleGAN2Synthesis", "StyleGAN2Discriminator"),
     "perceptual": ("VGGFeatures",),
     "lpips": ("Lpips",),

@@ -13,7 +13,7 @@ would remove it again; the discriminators also return their feature maps.
 """
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import keras
 from keras import ops
@@ -25,7 +25,7 @@ from facegan.layers.normalization import make_norm
 from facegan.layers.randomness import SeededDropout
 from facegan.layers.resize import BilinearUpsample
 from facegan.layers.shapes import require_images
-from facegan.models.configured import ConfiguredModel
+from facegan.models.configured import ConfiguredModel, Net
 
 # The slope of every leaky ReLU in these nets; Keras' own default is another.
 LEAKY_SLOPE = 0.2
@@ -186,11 +186,12 @@ class UNetGenerator(ConfiguredModel):
         require_images("UNetGenerator", inputs, "condition", config.in_channels, 2**config.levels)
 
 
-def fold_batch_norm(generator: UNetGenerator, dtype: str = "float32") -> UNetGenerator:
+def fold_batch_norm(generator: Net, dtype: str = "float32") -> Net:
     """Makes a generator for serving whose convolutions contain the batch norm after them.
 
     Args:
-        generator: A built one with batch norm. It is left as it is.
+        generator: A built U-Net with batch norm: a ``UNetGenerator``, or another class with lists
+            of the same names. It is left as it is.
         dtype: Type in which the new one computes and keeps its weights; "bfloat16" saves the
             conversion of every weight at every call that a mixed policy makes.
 
@@ -207,12 +208,13 @@ def fold_batch_norm(generator: UNetGenerator, dtype: str = "float32") -> UNetGen
             f"{generator.config.norm!r}, built: {generator.built}."
         )
     config = dataclasses.replace(generator.config, norm="none")
-    folded = UNetGenerator(config, name=generator.name, dtype=dtype)
-    folded.build({name: (None, *shape) for name, shape in generator.input_shapes().items()})
+    folded = type(generator)(config, name=generator.name, dtype=dtype)
+    source, made = cast(Any, generator), cast(Any, folded)
+    made.build({name: (None, *shape) for name, shape in source.input_shapes().items()})
     pairs = zip(
-        [*generator.down_convs, *generator.up_convs, generator.image_conv],
-        [*generator.down_norms, *generator.up_norms, None],
-        [*folded.down_convs, *folded.up_convs, folded.image_conv],
+        [*source.down_convs, *source.up_convs, source.image_conv],
+        [*source.down_norms, *source.up_norms, None],
+        [*made.down_convs, *made.up_convs, made.image_conv],
         strict=True,
     )
     for conv, norm, target in pairs:
@@ -239,6 +241,7 @@ class PatchDiscriminatorConfig:
     base_width: int = 64
     num_layers: int = 3  # convolutions of stride 2
     norm: Literal["batch", "instance"] = "batch"
+    first_bias: bool = True  # of the first convolution, which no norm follows
 
     def __post_init__(self) -> None:
         require_power_of_two("image_size", self.image_size, 16)
@@ -278,7 +281,7 @@ class PatchDiscriminator(ConfiguredModel):
                     4,
                     strides=2 if i < config.num_layers else 1,
                     padding=1,
-                    use_bias=first,
+                    use_bias=first and config.first_bias,
                     name=f"conv{i + 1}",
                     **made,
                 )

@@ -180,10 +180,10 @@ def _draw_factors(config: AdaConfig, batch: Any, probability: Any, seed: Any) ->
 
     Shifts and offsets are shares of the side, angles radians.
     """
-    chances = keras.random.uniform((13, batch), dtype="float32", seed=_given(seed, 0))
-    shares = keras.random.uniform((8, batch), dtype="float32", seed=_given(seed, 1))
+    chances = keras.random.uniform((13, batch), dtype="float32", seed=GivenSeed(fold_in(seed, 0)))
+    shares = keras.random.uniform((8, batch), dtype="float32", seed=GivenSeed(fold_in(seed, 1)))
     angles = (2.0 * shares - 1.0) * math.pi
-    bells = keras.random.normal((7, batch), dtype="float32", seed=_given(seed, 2))
+    bells = keras.random.normal((7, batch), dtype="float32", seed=GivenSeed(fold_in(seed, 2)))
 
     def some(row: int, chance: Any, values: Any, neutral: float) -> Any:
         return ops.where(chances[row] < chance, values, neutral)
@@ -215,12 +215,6 @@ def _draw_factors(config: AdaConfig, batch: Any, probability: Any, seed: Any) ->
         "hue": some(11, colour, angles[7], 0.0),
         "saturation": some(12, colour, power_of_two(bells[6]), 1.0),
     }
-
-
-def _given(seed: Any, stream: int) -> GivenSeed:
-    words = fold_in(seed, stream)
-    # JAX takes the words of a key unsigned.
-    return GivenSeed(ops.cast(words, "uint32") if keras.backend.backend() == "jax" else words)
 
 
 def _flip_and_turn(images: Any, flip: Any, quarter_turns: Any) -> Any:
