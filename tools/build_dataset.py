@@ -11,6 +11,10 @@ What was left out, and why, stands in report.json and left_out.jsonl beside the 
 was stopped goes on with --resume. --check looks through a finished dataset and writes check.html
 and check.json into its folder; alone with --data_dir it checks what is there.
 
+Faces from segmentation maps are learnt from celebamask_hq with --set faces=true
+--set one_face=true, or from portraits, by image_folder with --parser landmarks
+--set identity=true --set align=ffhq.
+
 Example:
   tools/build_dataset.py --videos anna1.mp4,anna2.mp4 --data_dir data/anna --size 128 --holdout 0.2
   tools/build_dataset.py --dataset celebamask_hq --manual_dir CelebAMask-HQ.zip --data_dir data/hq
@@ -47,7 +51,9 @@ flags.DEFINE_integer("max_frames", None, "user_video: most frames (default 1000)
 flags.DEFINE_float("holdout", None, "user_video: last part of each video kept for testing, as 0.2.")
 program.define_face_flags()
 flags.DEFINE_string(
-    "parser", None, "user_video: find regions too, by 'landmarks' or by a face parser's bundle."
+    "parser",
+    None,
+    "user_video, image_folder: find regions too, by 'landmarks' or by a face parser's bundle.",
 )
 flags.DEFINE_multi_string("set", [], "Any setting, as clip.min_sharpness=0; may be given often.")
 flags.DEFINE_integer("processes", None, "Processes that work (default: all cores, with Beam).")
@@ -64,7 +70,7 @@ flags.DEFINE_bool("check", False, "Check the dataset and write a page about it."
 flags.DEFINE_bool("resume", False, "Go on in a folder that is not empty.")
 flags.DEFINE_bool("overwrite", False, "Make a dataset again that is there.")
 
-_USER_VIDEO_FLAGS = ("videos", "max_frames", "holdout", "parser")
+_USER_VIDEO_FLAGS = ("videos", "max_frames", "holdout", "face")
 
 
 def main() -> dict[str, Any]:
@@ -105,30 +111,35 @@ def _refuse_foreign_flags() -> None:
 
     if FLAGS.dataset == "user_video":
         return
-    for name in (*_USER_VIDEO_FLAGS, "face"):
+    for name in _USER_VIDEO_FLAGS:
         if FLAGS[name].present:
             raise ConfigError(f"--{name} belongs to the dataset user_video, not {FLAGS.dataset}.")
+    if FLAGS["parser"].present and FLAGS.dataset != "image_folder":
+        raise ConfigError(
+            f"--parser belongs to the datasets user_video and image_folder, not {FLAGS.dataset}."
+        )
 
 
 def _settings() -> Any:
     from facegan.config import set_by_name
     from facegan.jobs.dataset import SETTINGS
 
-    if FLAGS.dataset != "user_video":
-        config = SETTINGS[FLAGS.dataset](size=FLAGS.size, detector=program.chosen_detector())
-        return set_by_name(config, FLAGS.set)
-    from facegan.preparation.face_clips import FaceClipConfig
-
     chosen: dict[str, Any] = {}
-    if FLAGS.max_frames is not None:
-        chosen["max_frames"] = FLAGS.max_frames or None
-    if FLAGS.holdout is not None:
-        chosen["holdout"] = FLAGS.holdout
     if FLAGS.parser is not None:
         from facegan.face.parsing import ParserConfig
 
         bundle = None if FLAGS.parser == "landmarks" else FLAGS.parser
         chosen["parser"] = ParserConfig(bundle=bundle)
+    if FLAGS.dataset != "user_video":
+        detector = program.chosen_detector()
+        config = SETTINGS[FLAGS.dataset](size=FLAGS.size, detector=detector, **chosen)
+        return set_by_name(config, FLAGS.set)
+    from facegan.preparation.face_clips import FaceClipConfig
+
+    if FLAGS.max_frames is not None:
+        chosen["max_frames"] = FLAGS.max_frames or None
+    if FLAGS.holdout is not None:
+        chosen["holdout"] = FLAGS.holdout
     select = "all" if FLAGS.face == "all" else program.chosen_face()
     clip = FaceClipConfig(select=select, detector=program.chosen_detector())
     config = SETTINGS["user_video"](size=FLAGS.size, clip=clip, **chosen)

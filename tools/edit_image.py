@@ -52,7 +52,7 @@ flags.DEFINE_enum(
     "paste",
     None,
     ["change", "face", "square"],
-    "What is put back (default: what changed; in videos the face).",
+    "What is put back: what changed (the default), or all that is painted of the face or square.",
 )
 flags.DEFINE_bool("colour_match", True, "Give what is put back the colours around it.")
 flags.DEFINE_enum(

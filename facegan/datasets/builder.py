@@ -27,6 +27,7 @@ from facegan.datasets.storage import (
     read_report,
 )
 from facegan.errors import DataError
+from facegan.face.conditioning import LoadEngine
 from facegan.preparation.items import (
     LeftOut,
     Listing,
@@ -68,6 +69,7 @@ class ItemsBuilder(tfds.core.GeneratorBasedBuilder):
         workers: Who does the work.
         keep_work: Keep the parts of a build that is complete; they double what it needs on disk.
         progress: Told how far the stages are.
+        load_engine: Loads the bundle of a face parser, for datasets whose settings may name one.
     """
 
     ITEMS_PER_PART: ClassVar[int] = 32
@@ -83,11 +85,13 @@ class ItemsBuilder(tfds.core.GeneratorBasedBuilder):
         workers: WorkersConfig | None = None,
         keep_work: bool = False,
         progress: ProgressFactory = no_progress,
+        load_engine: LoadEngine | None = None,
     ):
         self._source = None if source is None else os.fspath(source)
         self._work_dir = None if work_dir is None else os.fspath(work_dir)
         self._workers = workers or WorkersConfig()
         self._keep_work, self._progress = keep_work, progress
+        self._load_engine = load_engine
         self._beam: dict[str, Any] | None = None
         self._finished: tuple[PartFolder, list[Part]] | None = None
         super().__init__(data_dir=data_dir, config=config, version=version)
@@ -98,6 +102,7 @@ class ItemsBuilder(tfds.core.GeneratorBasedBuilder):
             workers=self._workers,
             keep_work=keep_work,
             progress=progress,
+            load_engine=load_engine,
         )
 
     @property

@@ -13,9 +13,11 @@ import numpy as np
 
 from facegan.config import decode, encode, require_power_of_two, unknown_name
 from facegan.errors import ConfigError, DataError
+from facegan.face.identity import IdentityModel
 from facegan.face.label_maps import resize_labels
-from facegan.face.labels import conversion_table, find_schema
+from facegan.face.labels import GROUPS7, conversion_table, find_schema
 from facegan.face.landmarks import resize_landmarks
+from facegan.face.mask_groups import show_groups
 from facegan.face.parsing import ParserConfig, make_parser
 from facegan.face.raster import DrawingConfig, draw_landmarks
 from facegan.image import resize
@@ -24,6 +26,8 @@ from facegan.image import resize
 LoadEngine = Callable[[str], Any]
 # What landmarks are called in datasets' records and among models' inputs: [68, 2], pixels.
 LANDMARKS = "landmarks_xy_px"
+# What the numbers that say who somebody is are called among models' inputs.
+IDENTITY = "identity"
 # What a picture is called among models' inputs that make another of it.
 SOURCE = "source"
 # Faces of a clip that a conditioner looks at before the first one is asked for.
@@ -184,6 +188,38 @@ class LatentConditioningConfig:
         require_power_of_two("size", self.size, 8)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class MaskConditioningConfig:
+    """Masks of the face's groups of parts, the groups' colours, and who it is.
+
+    Attributes:
+        size: Height and width of the masks, a power of two.
+        schema: Name of the label schema whose labels, but for the background, are the groups.
+        parser: What finds the regions in pictures without a map.
+        identity: Whether the model is told who it is: by dlib's descriptor.
+        align: How the picture of a person is cut: "ffhq" as FFHQ and CelebA-HQ have their faces;
+            "none" takes the centred square.
+    """
+
+    KIND: ClassVar[str] = "mask_identity"
+    VERSION: ClassVar[int] = 1
+
+    size: int = 256
+    schema: str = GROUPS7.name
+    parser: ParserConfig = dataclasses.field(default_factory=ParserConfig)
+    identity: bool = True
+    align: Literal["none", "ffhq"] = "ffhq"
+
+    def __post_init__(self) -> None:
+        require_power_of_two("size", self.size, 16)
+        find_schema(self.schema)
+
+    @property
+    def num_groups(self) -> int:
+        """How many groups there are, which the background is none of."""
+        return find_schema(self.schema).num_labels - 1
+
+
 AnyConditioning = (
     ConditioningConfig
     | LabelMapConditioningConfig
@@ -191,6 +227,7 @@ AnyConditioning = (
     | FewShotConditioningConfig
     | DomainConditioningConfig
     | LatentConditioningConfig
+    | MaskConditioningConfig
 )
 
 # Every kind that this version can make, by the name that documents carry.
@@ -341,6 +378,64 @@ class LabelMapConditioner:
         return resize(image, size, size), landmarks
 
 
+class MaskConditioner:
+    """Finds the groups of a face's parts, their colours, and who it is, in its picture.
+
+    Call input: landmarks [68, 2] and the picture, both at ``crop_size``.
+    Call output: {"masks": [size, size, G] float32, 0 or 1; "colours": [G, 3] float32 in [-1, 1],
+    black for a group that is nowhere; "identity": [128] float32, where the config has it}. The
+    identity is that of each picture, or after ``fit`` the mean of those it was shown.
+
+    Args:
+        config: What is made.
+        load_engine: Loads the parser's bundle, where the config names one.
+    """
+
+    needs_image = True
+
+    def __init__(
+        self, config: MaskConditioningConfig, load_engine: LoadEngine | None = None
+    ) -> None:
+        self.config = config
+        self.inputs: tuple[str, ...] = ("masks", "colours")
+        if config.identity:
+            self.inputs += (IDENTITY,)
+        self._regions = LabelMapConditioner(
+            LabelMapConditioningConfig(
+                size=config.size, schema=config.schema, parser=config.parser
+            ),
+            load_engine,
+        )
+        self.crop_size = self._regions.crop_size
+        self._model: IdentityModel | None = None
+        self._identity: np.ndarray | None = None
+
+    def fit(self, images: Sequence[np.ndarray], landmarks_xy_px: Sequence[np.ndarray]) -> None:
+        """Lets the parser learn the clip's colours, and finds out who is in it."""
+        self._regions.fit(images, landmarks_xy_px)
+        if self.config.identity and len(images):
+            pairs = zip(images, landmarks_xy_px, strict=True)
+            self._identity = np.mean([self._describe(*pair) for pair in pairs], axis=0)
+
+    def __call__(
+        self, landmarks_xy_px: np.ndarray, image: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Parses the picture and describes its face."""
+        label_map = self._regions(landmarks_xy_px, image)["label_map"]
+        assert image is not None  # or the line above has raised
+        made = show_groups(resize(image, *label_map.shape), label_map, self.config.num_groups)
+        if self.config.identity:
+            known = self._identity
+            made[IDENTITY] = self._describe(image, landmarks_xy_px) if known is None else known
+        return made
+
+    def _describe(self, image: np.ndarray, landmarks_xy_px: np.ndarray) -> np.ndarray:
+        self._model = self._model or IdentityModel()
+        descriptor = self._model.describe(image, landmarks_xy_px)
+        assert descriptor is not None  # it is None only where it has to find the face itself
+        return descriptor
+
+
 class PictureConditioner:
     """Shows a model the picture of a face, and where it is asked for its landmarks.
 
@@ -384,6 +479,13 @@ def make_conditioner(config: AnyConditioning, load_engine: LoadEngine | None = N
         return LabelMapConditioner(config, load_engine)
     if isinstance(config, DomainConditioningConfig):
         return PictureConditioner(config)
+    if isinstance(config, MaskConditioningConfig):
+        return MaskConditioner(config, load_engine)
+    if isinstance(config, LatentConditioningConfig):
+        raise ConfigError(
+            "A model that makes faces of noise is shown no face and makes no face video; use "
+            "tools/generate.py or tools/edit_image.py."
+        )
     raise ConfigError(
         f"A model that is shown {config.KIND!r} makes no face video; a face parser is used with "
         "--parser, or looked at with tools/parse_video.py."

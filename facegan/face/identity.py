@@ -13,6 +13,9 @@ from facegan.face.landmarks import (
     import_dlib,
 )
 
+# Numbers of a descriptor.
+IDENTITY_SIZE = 128
+
 
 @functools.cache
 def _network() -> Any:

@@ -97,6 +97,7 @@ def build_dataset(
             workers=workers,
             keep_work=keep_work,
             progress=progress,
+            load_engine=load_engine,
         )
     return prepare_items(builder, overwrite=overwrite)
 

@@ -14,26 +14,24 @@ Reference: Collins et al., "Editing in Style: Uncovering the Local Semantics of 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
 import math
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from facegan.bundle import Manifest, TensorSpec, read_manifest
+from facegan.bundle import Manifest, read_manifest
 from facegan.config import encode, unknown_name
 from facegan.errors import ConfigError, DataError
 from facegan.face.align import change_mask, face_mask, invert_matrix, paste_back, square_mask
-from facegan.face.conditioning import SOURCE, DomainConditioningConfig, encode_conditioning
 from facegan.face.landmarks import DetectorConfig
-from facegan.image import make_grid, to_float
+from facegan.image import make_grid
 from facegan.jobs.catalogue import CatalogueConfig, fit_catalogue
+from facegan.jobs.edit_video import VideoEdit, VideoEditor, edit_video, require_face
 from facegan.jobs.face_styles import (
     FaceStyle,
     StyleFinder,
@@ -42,25 +40,18 @@ from facegan.jobs.face_styles import (
     find_seed,
 )
 from facegan.jobs.picture_output import require_grid_room, require_picture_ending, write_picture
-from facegan.models.local_editing import PARTS, Catalogue, EditConfig, load_catalogue, transfer
-from facegan.preparation.faces import find_faces
+from facegan.models.local_editing import PARTS, Catalogue, EditConfig, load_catalogue
 from facegan.preparation.file_names import VIDEO_ENDINGS
-from facegan.progress import ProgressCallback, ProgressFactory, no_progress
-from facegan.render.engine import Arrays
-from facegan.render.pipeline import RenderConfig, render_video
+from facegan.progress import ProgressFactory, no_progress
+from facegan.render.pipeline import RenderConfig
 from facegan.render.sampling import latent_conditioning, style_shape, write_w
 from facegan.training.projector import ProjectionConfig
 from facegan.video.deflicker import DeflickerConfig
 from facegan.video.output import CONTAINERS, check_output
-from facegan.video.reader import VideoReader, probe_clip
+from facegan.video.reader import probe_clip
 
 ALL_PARTS = "all"
 STYLES_ENDING = ".npz"
-# Frames of a video that are projected together, and their pixels, at most.
-_MOST_FRAMES, _MOST_PIXELS = 8, 1 << 20
-# From a frame's style the next one's is near: the search there takes smaller steps.
-_FOLLOWING_RATE = 0.2
-
 # The first columns of a grid.
 _ENDS = ("target", "target, painted", "reference", "reference, painted")
 
@@ -82,8 +73,10 @@ class EditImageConfig:
             "random" (a stand-in), or a weights file.
         full_frame: Whether the edit goes back into the whole photograph or frame; without it the
             model's square is written.
-        paste: What of it goes back: what the edit changed, the face, or the whole square. None
-            takes what changed, in videos the face.
+        paste: What of it goes back: what the edit changed, or all that the model paints of the
+            face, or of the whole square. None takes what changed. In a video that is blended into
+            the square as the model sees it, and of this the face goes back, or the whole square if
+            a part lies outside of the face.
         colour_match: Whether it takes the colours around it.
         deflicker: Steadies a video.
         face: Which person of a video: "largest", or 0, 1, ... by size.
@@ -198,7 +191,7 @@ def edit_image(
         config.detector,
     )
     if task.kind == "video":
-        _require_face(task.target, config.detector)
+        require_face(task.target, config.detector)
         source = None
     else:
         source = finder.read(task.target)
@@ -218,8 +211,9 @@ def edit_image(
     parts = _choose_parts(known, config)
     styles = [finder.find(other, progress) for other in others]
     if source is None:
-        editor = _VideoEditor(finder, known, styles[0], parts, config, progress)
-        rendered = _edit_video(bundle, task, editor, config, overwrite, progress)
+        rendered = _edit_video(
+            bundle, task, finder, known, styles[0].w, parts, config, overwrite, progress
+        )
         return {**told, "parts": parts, "psnr": _tell_psnr(styles), **rendered}
     face = finder.find(source, progress)
     told["psnr"] = _tell_psnr([face, *styles])
@@ -227,7 +221,7 @@ def edit_image(
         rows = [_draw_row(finder, known, face, style, config.edit) for style in styles]
         write_picture(task.output, make_grid(rows))
         return {**told, "columns": _columns(known)}
-    edited = _edit(finder, known, face.w[None], styles[0].w[None], parts, config.edit)[0]
+    (edited,) = finder.paint_edited(face.w[None], styles[0].w[None], known, parts, config.edit)
     write_picture(task.output, _put_back(face, edited, config))
     changed = round(float(change_mask(face.painted, edited).mean()), 4)
     return {**told, "parts": parts, "changed": changed}
@@ -247,9 +241,9 @@ def plan_edit(
     """Checks what ``edit_image`` would be given, and describes what it would do."""
     config = config or EditImageConfig()
     task = _check(bundle, target, references, output, config, catalogue, work_dir, overwrite)
-    parts = list(config.parts)
-    if task.known is not None:
-        parts = list(task.known.parts) if config.grid else _choose_parts(task.known, config)
+    parts = _choose_parts(task.known, config)
+    if config.grid and task.known is not None:
+        parts = list(task.known.parts)
     return {
         "bundle": str(bundle),
         "kind": task.kind,
@@ -323,7 +317,7 @@ def _check(
     known = None
     if others:
         known = _find_catalogue(path, manifest, named=catalogue is not None)
-        _check_parts(known, config)
+        _choose_parts(known, config)
     elif catalogue is not None:
         raise ConfigError("A catalogue is for edits, and no reference is named; leave it out.")
     return _Task(
@@ -372,10 +366,6 @@ def _find_kind(
     if output.suffix.lower() not in CONTAINERS:
         raise ConfigError(
             f"The output of a video must end in {', '.join(CONTAINERS)}, got {output.name!r}."
-        )
-    if config.paste == "change":
-        raise ConfigError(
-            "In a video the face or the square is pasted; what changes differs from frame to frame."
         )
     return "video"
 
@@ -445,21 +435,28 @@ def _make_catalogue(
     return load_catalogue(task.catalogue)
 
 
-def _check_parts(known: Catalogue | None, config: EditImageConfig) -> None:
-    """Raises ConfigError for a part that the catalogue lacks, or that none could have."""
-    if known is not None:
-        _choose_parts(known, config)
-        return
+def _choose_parts(known: Catalogue | None, config: EditImageConfig) -> list[str]:
+    """The parts that are taken; those of a catalogue that is not made yet as they are named.
+
+    Raises:
+        ConfigError: No catalogue could have such a part, or this one has not, or no such layer.
+    """
+    all_parts = PARTS if known is None else known.parts
     for part in config.parts:
-        if part not in (*PARTS, ALL_PARTS):
-            raise unknown_name("A part", part, (*PARTS, ALL_PARTS), what="value")
-
-
-def _choose_parts(catalogue: Catalogue, config: EditImageConfig) -> list[str]:
-    parts = catalogue.parts if ALL_PARTS in config.parts else config.parts
+        if part not in (*PARTS, *all_parts, ALL_PARTS):
+            raise unknown_name("A part", part, (*all_parts, ALL_PARTS), what="value")
+        if part not in (*all_parts, ALL_PARTS):
+            raise ConfigError(
+                f"The catalogue knows no part {part!r}, only {', '.join(all_parts)}: no cluster of "
+                "the model's features is mostly that. Take another part, or a catalogue of more "
+                "clusters (facegan.jobs.catalogue)."
+            )
+    if known is None:
+        return list(config.parts)
+    parts = list(known.parts if ALL_PARTS in config.parts else config.parts)
     for part in parts:
-        catalogue.choose(part, config.edit)  # refuses a part or a layer that is not there
-    return list(parts)
+        known.choose(part, config.edit)  # refuses a layer that is not there
+    return parts
 
 
 def _tell_psnr(faces: Sequence[FaceStyle]) -> dict[str, float | None]:
@@ -468,19 +465,6 @@ def _tell_psnr(faces: Sequence[FaceStyle]) -> dict[str, float | None]:
         for face in faces
         if face.psnr is not None
     }
-
-
-def _edit(
-    finder: StyleFinder,
-    catalogue: Catalogue,
-    w: np.ndarray,
-    other_w: np.ndarray,
-    parts: Sequence[str],
-    config: EditConfig,
-) -> np.ndarray:
-    """Paints faces [N, L, W] with parts of another [1, L, W]: [N, S, S, 3] uint8."""
-    scales = transfer(finder.find_scales(w), finder.find_scales(other_w), catalogue, parts, config)
-    return finder.paint_scales(scales)
 
 
 def _columns(catalogue: Catalogue) -> list[str]:
@@ -499,7 +483,7 @@ def _draw_row(
         square = shown.source.square
         row += [shown.painted if square is None else square.image, shown.painted]
     for parts in (*((part,) for part in catalogue.parts), catalogue.parts):
-        row += list(_edit(finder, catalogue, face.w[None], other.w[None], parts, config))
+        row += list(finder.paint_edited(face.w[None], other.w[None], catalogue, parts, config))
     return row
 
 
@@ -519,131 +503,35 @@ def _put_back(face: FaceStyle, edited: np.ndarray, config: EditImageConfig) -> n
     return paste_back(photo, edited, back, mask, colour_match=config.colour_match)
 
 
-def _require_face(video: str, detector: DetectorConfig) -> None:
-    """Raises DataError if a video shows nobody; most show somebody in the first frame."""
-    with VideoReader(video) as reader:
-        if not any(find_faces(frame.image, detector) for frame in reader):
-            raise DataError(f"No face is found in any frame of {video}.")
-
-
-class _RenderEnded(Exception):
-    """A search goes on for a render that has ended."""
-
-
-class _VideoEditor:
-    """An engine that projects the faces of a video's frames, edits them and paints them.
-
-    The first frame is searched for like a photograph. Each batch begins at the style of the frame
-    before it, so that styles follow the face.
-    """
-
-    name, precision = "projection", "float32"
-
-    def __init__(
-        self,
-        finder: StyleFinder,
-        catalogue: Catalogue,
-        reference: FaceStyle,
-        parts: Sequence[str],
-        config: EditImageConfig,
-        progress: ProgressFactory,
-    ):
-        self._finder, self._catalogue, self._reference = finder, catalogue, reference
-        self._parts, self._config, self._progress = parts, config, progress
-        following = dataclasses.replace(
-            config.projection,
-            steps=config.frame_steps,
-            noise=0.0,
-            learning_rate=config.projection.learning_rate * _FOLLOWING_RATE,
-        )
-        self._following = finder.make_projector(following)
-        self._last: np.ndarray | None = None
-        self._ended = False
-        size = finder.conditioning.size
-        self.batch_size = max(1, min(_MOST_FRAMES, _MOST_PIXELS // size**2))
-        taken = hashlib.sha256(reference.w.tobytes())
-        for part in parts:
-            for chosen in catalogue.choose(part, config.edit).values():
-                taken.update(chosen.tobytes())
-        self.manifest = Manifest(
-            model=finder.manifest.model,
-            facegan_version=finder.manifest.facegan_version,
-            inputs=(TensorSpec(name=SOURCE, shape=(None, size, size, 3)),),
-            outputs=(TensorSpec(name="image", shape=(None, size, size, 3)),),
-            image_size=size,
-            # What a render looks at: pictures of faces, cut as the model has them.
-            conditioning=encode_conditioning(DomainConditioningConfig(size=size, align="ffhq")),
-            # What its pictures follow from, so that it goes on with those of the same only.
-            training={
-                "bundle": finder.manifest.fingerprint(),
-                "taken": taken.hexdigest(),
-                "parts": list(parts),
-                "config": encode(config),
-            },
-        )
-
-    def end(self) -> None:
-        """Ends a search that runs: a render that ends waits for its stages."""
-        self._ended = True
-
-    def generate(self, inputs: Arrays) -> np.ndarray:
-        """Edits frames {"source": [B, S, S, 3] uint8}."""
-        images = inputs[SOURCE]
-        if self._last is None:
-            self._last = self._finder.find_w(images[0], "the first face", self._watched)
-        start = np.repeat(self._last[None], len(images), axis=0)
-        w = self._following.project(to_float(images), start, progress=self._go_on)
-        self._last = w[-1]
-        other = self._reference.w[None]
-        return _edit(self._finder, self._catalogue, w, other, self._parts, self._config.edit)
-
-    def _go_on(self, done: int, total: int | None, unit: str) -> None:
-        if self._ended:
-            raise _RenderEnded
-
-    @contextlib.contextmanager
-    def _watched(self, label: str) -> Iterator[ProgressCallback]:
-        with self._progress(label) as report:
-
-            def tell(done: int, total: int | None, unit: str) -> None:
-                self._go_on(done, total, unit)
-                report(done, total, unit)
-
-            yield tell
-
-
 def _edit_video(
     bundle: str | os.PathLike[str],
     task: _Task,
-    editor: _VideoEditor,
+    finder: StyleFinder,
+    catalogue: Catalogue,
+    reference_w: np.ndarray,
+    parts: Sequence[str],
     config: EditImageConfig,
     overwrite: bool,
     progress: ProgressFactory,
 ) -> dict[str, Any]:
-    @contextlib.contextmanager
-    def ending(label: str) -> Iterator[ProgressCallback]:
-        # A stage's progress ends before the render waits for its threads.
-        with progress(label) as report:
-            try:
-                yield report
-            except BaseException:
-                editor.end()
-                raise
-
-    return render_video(
-        bundle,
-        task.target,
-        task.output,
-        RenderConfig(
-            output="full_frame" if config.full_frame else "generated",
-            face=config.face,
-            detector=config.detector,
-            paste="square" if config.paste == "square" else "face",
-            colour_match=config.colour_match,
-            deflicker=config.deflicker,
-            batch_size=editor.batch_size,
-        ),
-        engine=editor,
-        overwrite=overwrite,
-        progress=ending,
+    edit = VideoEdit(
+        catalogue=catalogue,
+        reference_w=reference_w,
+        parts=tuple(parts),
+        edit=config.edit,
+        frame_steps=config.frame_steps,
+        # A square that goes into no frame is the model's own.
+        paste=config.paste or ("change" if config.full_frame else "square"),
+        colour_match=config.colour_match,
+    )
+    how = RenderConfig(
+        output="full_frame" if config.full_frame else "generated",
+        face=config.face,
+        detector=config.detector,
+        colour_match=config.colour_match,
+        deflicker=config.deflicker,
+    )
+    editor = VideoEditor(finder, edit, progress)
+    return edit_video(
+        *(bundle, task.target, task.output, editor, how), overwrite=overwrite, progress=progress
     )

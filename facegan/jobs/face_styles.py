@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from facegan.errors import CheckpointError, ConfigError, DataError
 from facegan.evaluation.ssim import psnr
 from facegan.face.landmarks import DetectorConfig
 from facegan.image import to_float, to_uint8
+from facegan.models.local_editing import Catalogue, EditConfig, transfer
 from facegan.preparation.squares import Square, cut_square, read_photo_file
 from facegan.progress import ProgressFactory, no_progress
 from facegan.render.engine import BundleMethods
@@ -126,11 +128,16 @@ class StyleFinder:
         detector: DetectorConfig,
     ):
         self.manifest, self.conditioning = manifest, latent_conditioning(manifest)
-        self.methods = BundleMethods(bundle, manifest)
+        self._bundle = bundle
         self.projection, self._folder, self._detector = projection, folder, detector
         self._perceptual_net = perceptual_net
         self._statistics: StyleStatistics | None = None
         self._term: PerceptualTerm | None = None
+
+    @functools.cached_property
+    def methods(self) -> BundleMethods:
+        """The bundle's; loading them takes a while."""
+        return BundleMethods(self._bundle, self.manifest)
 
     def read(self, face: str) -> FaceSource:
         """Reads a face: a picture file, or "seed:N" for the one that is drawn by that number.
@@ -215,6 +222,32 @@ class StyleFinder:
         """Pictures [N, S, S, 3] uint8 of scales."""
         return to_uint8(self.methods.run("paint_scales", scales)["image"])
 
+    def paint_edited(
+        self,
+        w: np.ndarray,
+        other_w: np.ndarray,
+        catalogue: Catalogue,
+        parts: Sequence[str],
+        config: EditConfig,
+    ) -> np.ndarray:
+        """Paints faces with parts of another.
+
+        Args:
+            w: [N, num_styles, style_size] float32, of the faces.
+            other_w: [1, num_styles, style_size] float32, of the other.
+            catalogue: Of this bundle.
+            parts: Which.
+            config: Which channels are changed, and how far.
+
+        Returns:
+            [N, S, S, 3] uint8.
+
+        Raises:
+            ConfigError: The catalogue has no such part, or is another bundle's.
+        """
+        scales, others = self.find_scales(w), self.find_scales(other_w)
+        return self.paint_scales(transfer(scales, others, catalogue, parts, config))
+
     def make_projector(self, projection: ProjectionConfig) -> Projector:
         """What looks for styles.
 
@@ -228,6 +261,19 @@ class StyleFinder:
         num_styles, _ = style_shape(self.manifest)
         term = self._make_term(projection)
         return Projector(paint, num_styles, self._measure(), term, projection)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON values that a style follows from, besides the picture."""
+        net = self._perceptual_net
+        if not self.projection.perceptual_weight:
+            net = ""
+        elif net not in (IMAGENET, STAND_IN):
+            net = identify_file(net)
+        return {
+            "bundle": self.manifest.fingerprint(),
+            "projection": encode(self.projection),
+            "perceptual_net": net,
+        }
 
     def _make_term(self, projection: ProjectionConfig) -> PerceptualTerm | None:
         if not projection.perceptual_weight:
@@ -260,17 +306,8 @@ class StyleFinder:
 
     def _stored_path(self, image: np.ndarray) -> pathlib.Path:
         """The file that keeps the style of a square: its name tells all that it follows from."""
-        net = self._perceptual_net
-        if not self.projection.perceptual_weight:
-            net = ""
-        elif net not in (IMAGENET, STAND_IN):
-            net = identify_file(net)
-        made = {
-            "bundle": self.manifest.fingerprint(),
-            "projection": encode(self.projection),
-            "perceptual_net": net,
-        }
-        key = hashlib.sha256(json.dumps(made, sort_keys=True).encode() + image.tobytes())
+        described = json.dumps(self.describe(), sort_keys=True).encode()
+        key = hashlib.sha256(described + image.tobytes())
         return self._folder / f"{key.hexdigest()[:32]}.npz"
 
     def _read_stored(self, image: np.ndarray) -> np.ndarray | None:

@@ -25,6 +25,7 @@ from facegan import config as config_lib
 from facegan.datasets.examples import ExampleMaker, LandmarkExample, PictureExample
 from facegan.datasets.few_shot_examples import FewShotExample
 from facegan.datasets.label_examples import LabelMapExample
+from facegan.datasets.mask_examples import MaskExample
 from facegan.datasets.pipeline import (
     PipelineConfig,
     count_records,
@@ -43,9 +44,11 @@ from facegan.face.conditioning import (
     FewShotConditioningConfig,
     LabelMapConditioningConfig,
     LatentConditioningConfig,
+    MaskConditioningConfig,
     decode_conditioning,
     encode_conditioning,
 )
+from facegan.face.identity import IDENTITY_SIZE
 from facegan.face.labels import CELEBAMASK19, find_schema
 from facegan.progress import ProgressFactory, no_progress
 from facegan.training import recipes
@@ -111,7 +114,9 @@ def load_config(
             document = config_lib.read_json(path)
     else:
         document = config_lib.read_json(config_path)  # type: ignore[arg-type]
-    if isinstance(document, Mapping) and document.get("recipe") == _AUTOMATIC:
+    # What lacks a part is refused below.
+    whole = isinstance(document, Mapping) and {"conditioning", "data"} <= document.keys()
+    if whole and document.get("recipe") == _AUTOMATIC:
         decisive = [text for text in overrides if text.startswith(("conditioning.", "data."))]
         document = _settle_recipe(config_lib.assign(document, decisive))
     config = decode_run(document)
@@ -397,8 +402,10 @@ def _fit_to_dataset(config: RunConfig, dataset_dir: pathlib.Path) -> RunConfig:
     """Fills in what a config leaves to the dataset."""
     if isinstance(config.conditioning, DomainConditioningConfig):
         return _fit_to_domains(config, config.conditioning, dataset_dir)
-    if isinstance(config.conditioning, LatentConditioningConfig):
+    if isinstance(config.conditioning, LatentConditioningConfig | MaskConditioningConfig):
         _require_same_cut(config.conditioning, dataset_dir)
+    if isinstance(config.conditioning, MaskConditioningConfig):
+        _require_same_groups(config, config.conditioning)
     if getattr(config.recipe, "num_videos", 0) is not None:
         return config
     recipe = dataclasses.replace(config.recipe, num_videos=count_videos(dataset_dir))
@@ -424,8 +431,22 @@ def _fit_to_domains(
     return dataclasses.replace(config, conditioning=settled)
 
 
+def _require_same_groups(config: RunConfig, shown: MaskConditioningConfig) -> None:
+    wanted = {
+        "num_groups": shown.num_groups,
+        "identity_size": IDENTITY_SIZE if shown.identity else 0,
+    }
+    for name, value in wanted.items():
+        if (given := getattr(config.recipe.generator, name)) != value:
+            raise ConfigError(
+                f"recipe.generator.{name} is {given}, but the conditioning shows the generator "
+                f"{value}. Add --set recipe.generator.{name}={value}, or change the conditioning."
+            )
+
+
 def _require_same_cut(
-    conditioning: DomainConditioningConfig | LatentConditioningConfig, dataset_dir: pathlib.Path
+    conditioning: DomainConditioningConfig | LatentConditioningConfig | MaskConditioningConfig,
+    dataset_dir: pathlib.Path,
 ) -> None:
     if conditioning.align == "none" and _stored_aligned(dataset_dir):
         raise ConfigError(
@@ -473,6 +494,8 @@ def make_example_maker(conditioning: AnyConditioning) -> ExampleMaker:
         return PictureExample(conditioning.size, domain=True, landmarks=landmarks)
     if isinstance(conditioning, LatentConditioningConfig):
         return PictureExample(conditioning.size)
+    if isinstance(conditioning, MaskConditioningConfig):
+        return MaskExample(conditioning)
     background = None
     if isinstance(conditioning, LabelMapConditioningConfig):
         background = conditioning.background

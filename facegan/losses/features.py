@@ -79,6 +79,29 @@ def perceptual_loss(
     return sum(terms)
 
 
+def cosine_loss(descriptors: Any, targets: Any, *, reduce: bool = True) -> Any:
+    """One less the cosine between two descriptors: 0 for the same direction, 2 for opposite ones.
+
+    Args:
+        descriptors: [B, N] float.
+        targets: [B, N] float; no gradient goes there.
+        reduce: False returns one value for each example.
+
+    Returns:
+        Scalar float32, or [B].
+    """
+    first, second = _unit(descriptors), _unit(ops.stop_gradient(targets))
+    examples = 1.0 - ops.sum(first * second, axis=-1)
+    return ops.mean(examples) if reduce else examples
+
+
+def _unit(descriptors: Any) -> Any:
+    descriptors = ops.cast(descriptors, "float32")
+    squares = ops.sum(ops.square(descriptors), axis=-1, keepdims=True)
+    # The root of zero has no gradient.
+    return descriptors * ops.rsqrt(ops.maximum(squares, 1e-12))
+
+
 def _require_same_count(what: str, first: Sequence[Any], second: Sequence[Any]) -> None:
     if len(first) != len(second) or not first:
         raise ConfigError(

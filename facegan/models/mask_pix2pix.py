@@ -220,7 +220,8 @@ class MaskGenerator(ConfiguredModel):
                     f"MaskGenerator takes a dict with the key {name!r} of shape "
                     f"{['B', *shape]}, got {given}."
                 )
-            got = tuple(getattr(inputs[name], "shape", inputs[name]))
+            value: Any = inputs[name]
+            got = tuple(getattr(value, "shape", value))
             fits = len(got) == len(shape) + 1 and all(
                 size in (None, wanted) for size, wanted in zip(got[1:], shape, strict=True)
             )

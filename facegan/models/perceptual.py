@@ -219,8 +219,8 @@ def make_vgg_face(
     model = VGGFeatures(config, **kwargs)
     model.build({"image": (None, None, None, 3)})
     advice = (
-        "Set recipe.losses.face_net to a file made with tools/convert_weights.py --from vgg_face, "
-        "or to random for a stand-in."
+        "Set face_net of the recipe (recipe.losses.face_net of the talking heads) to a file made "
+        "with tools/convert_weights.py --from vgg_face, or to random for a stand-in."
     )
     with stored_arrays(source, "VGG-Face", advice) as stored:
         for conv in model.convs:

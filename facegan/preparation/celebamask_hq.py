@@ -22,8 +22,8 @@ from facegan.face.label_maps import merge_parts, resize_labels
 from facegan.face.labels import CELEBAMASK19
 from facegan.face.landmarks import NUM_LANDMARKS, DetectorConfig, resize_landmarks
 from facegan.image import encode_labels, encode_picture, resize
-from facegan.preparation.faces import describe_face, find_largest_face
-from facegan.preparation.items import Item, LeftOut, Listing, Outcome, Rejected
+from facegan.preparation.faces import describe_face, find_faces, require_one_face
+from facegan.preparation.items import Item, LeftOut, Listing, Outcome, Rejected, drop_unused
 from facegan.preparation.pictures import probe_picture, read_mask, read_photo
 from facegan.preparation.sources import Source, find_root
 
@@ -47,6 +47,7 @@ class CelebAMaskHQConfig:
     Attributes:
         size: Height and width of picture and label map: 256, 512, or 1024 as the pictures are.
         faces: Store each face's landmarks and identity descriptor.
+        one_face: Leave pictures out in which no face is found, or several; for ``faces`` only.
         detector: What finds the face.
     """
 
@@ -54,6 +55,7 @@ class CelebAMaskHQConfig:
 
     size: int = 256
     faces: bool = False
+    one_face: bool = False
     detector: DetectorConfig = dataclasses.field(default_factory=DetectorConfig)
 
     def __post_init__(self) -> None:
@@ -62,6 +64,8 @@ class CelebAMaskHQConfig:
             raise ConfigError(
                 "The identity descriptor is dlib's and wants its landmarks; use the detector dlib."
             )
+        if self.one_face and not self.faces:
+            raise ConfigError("one_face needs faces, which is off: no face is looked for.")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,7 +82,8 @@ class MaskedPictureWork:
 
     def fingerprint(self) -> Mapping[str, Any]:
         """What decides the records' bytes."""
-        return {"dataset": "celebamask_hq", **encode(self.config)}
+        facts = {"dataset": "celebamask_hq", **encode(self.config)}
+        return drop_unused(facts, one_face=False)
 
     def __call__(self, item: Item) -> Outcome:
         """Makes the record of one picture."""
@@ -109,7 +114,7 @@ class MaskedPictureWork:
             f"missing_part:{part}": 1 for part in ("skin", "nose", "hair") if part not in masks
         }
         if self.config.faces:
-            record.update(self._find_face(image, counts))
+            record.update(self._find_face(image, name, counts))
         return Outcome(((item.key, record),), counts=counts)
 
     def _read_mask(self, file: str) -> np.ndarray:
@@ -120,8 +125,13 @@ class MaskedPictureWork:
             return data  # as it is: no second loss, a tenth of the bytes
         return encode_picture(resize(image, self.config.size, self.config.size))
 
-    def _find_face(self, image: np.ndarray, counts: dict[str, int]) -> dict[str, np.ndarray | bool]:
-        face = find_largest_face(image, self.config.detector)
+    def _find_face(
+        self, image: np.ndarray, name: str, counts: dict[str, int]
+    ) -> dict[str, np.ndarray | bool]:
+        faces = find_faces(image, self.config.detector)
+        if self.config.one_face:
+            require_one_face(faces, name)
+        face = faces[0] if faces else None
         height, width = image.shape[:2]
         if face is None:
             counts["no_face"] = 1

@@ -118,6 +118,20 @@ class Work(Protocol):
         """JSON values that decide what records look like; sources and places are not among them."""
 
 
+def drop_unused(facts: Mapping[str, Any], **unused: Any) -> dict[str, Any]:
+    """A fingerprint without settings that came later and are not used.
+
+    What was made before there were such settings is then still known to be the same.
+
+    Args:
+        facts: A work's fingerprint.
+        **unused: Each such setting, with the value that stands for not using it.
+    """
+    return {
+        name: value for name, value in facts.items() if name not in unused or value != unused[name]
+    }
+
+
 def count_reasons(left_out: Sequence[LeftOut]) -> dict[str, int]:
     """How many files are left out for each reason, the commonest first."""
     return dict(collections.Counter(entry.reason for entry in left_out).most_common())

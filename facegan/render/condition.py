@@ -67,6 +67,9 @@ class Shown:
         """
         regions = conditioner.config
         files = person.fingerprints
+        parser = getattr(regions, "parser", None)
+        if parser is not None and parser.bundle is not None:
+            files = (*files, read_manifest(parser.bundle).fingerprint())
         if not isinstance(regions, LabelMapConditioningConfig):
             for name, value in (("rules", rules), ("background", background)):
                 if value is not None:
@@ -79,8 +82,6 @@ class Shown:
         if rules is not None:
             loaded = load_rules(rules, find_schema(regions.schema).labels)
             files = (*files, identify_file(rules))
-        if regions.parser.bundle is not None:
-            files = (*files, read_manifest(regions.parser.bundle).fingerprint())
         background = background or regions.background
         return cls(conditioner, loaded, labels, background, person.constants, files)
 

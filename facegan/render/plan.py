@@ -28,7 +28,9 @@ from facegan.face.analysis import Track
 from facegan.face.conditioning import (
     Conditioner,
     DomainConditioningConfig,
+    LabelMapConditioningConfig,
     LoadEngine,
+    MaskConditioningConfig,
     decode_conditioning,
 )
 from facegan.face.landmarks import SKULL_POINTS
@@ -181,7 +183,8 @@ def make_plan(
 def is_aligned(manifest: Manifest) -> bool:
     """Whether a bundle wants to see faces as FFHQ and CelebA-HQ have them."""
     document = manifest.conditioning or {}
-    return document.get("kind") == DomainConditioningConfig.KIND and document["align"] == "ffhq"
+    kinds = DomainConditioningConfig.KIND, MaskConditioningConfig.KIND
+    return document.get("kind") in kinds and document["align"] == "ffhq"
 
 
 def _read_geometry(document: Mapping[str, Any], size_px: int) -> FaceGeometry:
@@ -232,7 +235,7 @@ def make_conditioner(
         )
     config = decode_conditioning(manifest.conditioning)
     if parser is not None:
-        if not isinstance(config, conditioning_lib.LabelMapConditioningConfig):
+        if not isinstance(config, LabelMapConditioningConfig | MaskConditioningConfig):
             raise ConfigError(
                 f"The bundle of {manifest.model!r} takes {config.KIND!r} and needs no face parser; "
                 "leave the parser out."

@@ -23,6 +23,7 @@ from facegan.models import (
     face_parser,
     fan,
     lpips,
+    mask_pix2pix,
     perceptual,
     pix2pix,
     spade,
@@ -148,7 +149,12 @@ CASES = [
         make=_made(
             pix2pix.PatchDiscriminator,
             pix2pix.PatchDiscriminatorConfig(
-                image_size=32, condition_channels=2, base_width=4, num_layers=2, norm="instance"
+                image_size=32,
+                condition_channels=2,
+                base_width=4,
+                num_layers=2,
+                norm="instance",
+                first_bias=False,
             ),
         ),
         inputs={"condition": (2, 16, 24, 2), "image": (2, 16, 24, 3)},
@@ -399,6 +405,42 @@ CASES = [
             ),
         ),
         inputs={"image": (2, 16, 16, 3)},
+    ),
+    Case(
+        name="mask_generator",
+        make=_made(
+            mask_pix2pix.MaskGenerator,
+            mask_pix2pix.MaskGeneratorConfig(
+                image_size=16, num_groups=3, identity_size=5, base_width=2, max_width=4
+            ),
+        ),
+        inputs={"masks": (2, 16, 16, 3), "colours": (2, 3, 3), "identity": (2, 5)},
+        random=True,
+        couples_examples=True,
+        ids={"masks": 2},
+        # The norm of two values of one pixel blows rounding up.
+        tolerance=1e-4,
+    ),
+    Case(
+        name="colour_discriminator",
+        make=_made(
+            mask_pix2pix.ColourDiscriminator,
+            mask_pix2pix.ColourDiscriminatorConfig(
+                image_size=16, base_width=3, max_width=4, num_downs=2
+            ),
+        ),
+        inputs={"condition": (2, 16, 24, 3), "image": (2, 16, 24, 3)},
+        couples_examples=True,
+    ),
+    Case(
+        name="colour_discriminator_instance",
+        make=_made(
+            mask_pix2pix.ColourDiscriminator,
+            mask_pix2pix.ColourDiscriminatorConfig(
+                image_size=16, base_width=3, max_width=4, num_downs=1, norm="instance"
+            ),
+        ),
+        inputs={"condition": (2, 16, 24, 3), "image": (2, 16, 24, 3)},
     ),
     Case(
         name="sync_batch_norm",

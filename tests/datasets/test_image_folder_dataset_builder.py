@@ -3,12 +3,17 @@ import pathlib
 
 import numpy as np
 import pytest
+import skimage.data
 import tensorflow_datasets as tfds
 
 from facegan.datasets.builder import find_config, prepare_items
 from facegan.datasets.image_folder.image_folder_dataset_builder import Builder
-from facegan.datasets.pipeline import read_domains
+from facegan.datasets.mask_examples import MaskExample
+from facegan.datasets.pipeline import PipelineConfig, make_pipeline, read_domains, read_records
 from facegan.errors import ConfigError
+from facegan.face.conditioning import MaskConditioningConfig
+from facegan.face.labels import CELEBAMASK19
+from facegan.face.parsing import ParserConfig
 from facegan.preparation.image_folder import ImageFolderConfig
 from facegan.preparation.workers import WorkersConfig
 from tests.celebamask_layout import write_picture
@@ -105,6 +110,29 @@ def test_portraits_are_aligned(media_dir, tmp_path):
     for record in _records(builder).values():
         eyes = record["landmarks_xy_px"][36:48].mean(axis=0)
         np.testing.assert_allclose(eyes, (64, 60), atol=6)
+
+
+def test_portraits_become_what_mask_models_learn_from(tmp_path):
+    write_picture(_made(tmp_path / "in") / "a.png", skimage.data.astronaut())
+    write_picture(tmp_path / "in" / "wall.png", _picture(90))
+    parser = ParserConfig(size=64)
+    builder, made = _build(tmp_path / "in", tmp_path / "data", parser=parser, identity=True)
+    assert made["splits"] == {"train": 1} and made["left_out"] == {"no_face": 1}
+    report = json.loads(pathlib.Path(made["report"]).read_text())
+    assert report["schema"] == "celebamask19"
+    assert builder.info.features["label_map"].names == list(CELEBAMASK19.labels)
+    record = _records(builder)["a.png"]
+    assert record["label_map"].shape == (32, 32, 1) and record["label_map"].max() < 19
+    assert np.linalg.norm(record["descriptor"]) == pytest.approx(1.4, abs=0.3)
+    maker = MaskExample(MaskConditioningConfig(size=32))
+    records = read_records(made["dataset_dir"], "train")
+    batch = next(iter(make_pipeline(records, maker, PipelineConfig(batch_size=2))))
+    assert batch["colours"].shape == (2, 7, 3) and np.all(np.isfinite(batch["identity"]))
+
+
+def _made(folder):
+    folder.mkdir()
+    return folder
 
 
 @pytest.mark.parametrize("wrong", [{"align": "wing"}, {"min_scale": 2.0}, {"size": 65}])

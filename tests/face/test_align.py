@@ -8,6 +8,7 @@ from facegan.errors import ConfigError, DataError
 from facegan.face.align import (
     CropConfig,
     CropPath,
+    change_mask,
     compose_matrices,
     estimate_similarity,
     extract_crop,
@@ -204,6 +205,54 @@ def test_mask_of_a_square_is_one_inside_and_fades_to_zero(size, feather):
     box = np.full(width, 1.0 / width)
     edge = np.convolve(np.convolve(np.arange(-60, 200) >= width, box, "same"), box, "same")
     np.testing.assert_allclose(line, edge[60 : 60 + size // 2], atol=2 / 255)
+
+
+def test_mask_of_a_change_covers_it_and_little_else():
+    before = np.full((64, 64, 3), (120, 90, 80), np.uint8)
+    after = before.copy()
+    after[20:32, 24:40] = (160, 90, 80)
+    mask = change_mask(before, after)
+    assert mask.dtype == np.float32 and mask.shape == (64, 64)
+    np.testing.assert_array_equal(mask, change_mask(after, before))
+    assert (mask[21:31, 25:39] == 1.0).all() and mask.max() == 1.0
+    y, x = np.nonzero(mask)
+    # The blur has a standard deviation of 1 px: beyond three of them nothing is left.
+    assert (y.min(), y.max(), x.min(), x.max()) >= (17, 31, 21, 39)
+    assert (y.max(), x.max()) <= (34, 42)
+
+
+def test_mask_of_a_change_follows_its_strength():
+    before = np.full((100, 100, 3), 128, np.uint8)
+    after = before.copy()
+    after[20:40, 30:70] = 188
+    after[60:80, 30:70] = 131  # a tenth of the strongest change is none
+    mask = change_mask(before, after)
+    assert (mask[22:38, 32:68] == 1.0).all() and (mask[50:] == 0.0).all()
+    # On its own the same one counts, if one can see it.
+    after[20:40] = 128
+    assert change_mask(before, after).max() == 0.0
+    after[60:80, 30:70] = 138
+    assert (change_mask(before, after)[62:78, 32:68] == 1.0).all()
+
+
+def test_mask_of_a_change_fades_along_the_border():
+    before, after = (np.full((80, 80, 3), code, np.uint8) for code in (60, 200))
+    np.testing.assert_array_equal(change_mask(before, after, 0.1), square_mask(80, 0.1))
+    np.testing.assert_array_equal(change_mask(before, before), np.zeros((80, 80)))
+
+
+def test_what_has_not_changed_stays_in_a_frame(portrait):
+    matrix = CropPath(200, np.array([[225.5, 130.5]])).crop_matrix(0, 200)
+    before = extract_crop(portrait, matrix, 200)
+    after = before.copy()
+    after[80:100, 60:120] = (250, 20, 20)
+    mask = change_mask(before, after)
+    out = paste_back(portrait, after, invert_matrix(matrix), mask, colour_match=False)
+    square = out[31:231, 126:326]
+    np.testing.assert_array_equal(square[mask == 0], before[mask == 0])
+    np.testing.assert_array_equal(square[mask == 1], after[mask == 1])
+    square[...] = before
+    np.testing.assert_array_equal(out, portrait)
 
 
 def test_a_square_is_pasted_whole_but_for_its_edge(portrait):

@@ -9,14 +9,23 @@ from facegan.errors import ConfigError, DataError
 from facegan.face.conditioning import (
     ConditioningConfig,
     DomainConditioningConfig,
+    LabelMapConditioner,
+    LabelMapConditioningConfig,
     LandmarkConditioner,
+    LatentConditioningConfig,
+    MaskConditioner,
+    MaskConditioningConfig,
     PictureConditioner,
     decode_conditioning,
     encode_conditioning,
     make_conditioner,
 )
-from facegan.face.landmarks import MEAN_SHAPE
+from facegan.face.identity import IdentityModel, identity_distance
+from facegan.face.landmarks import MEAN_SHAPE, resize_landmarks
+from facegan.face.mask_groups import show_groups
+from facegan.face.parsing import ParserConfig
 from facegan.face.raster import DrawingConfig, draw_landmarks
+from facegan.image import resize
 
 
 def test_document_round_trip():
@@ -72,6 +81,29 @@ def test_document_of_domains_round_trip():
     assert decode_conditioning(encode_conditioning(config)) == config
 
 
+def test_document_of_noise_round_trip():
+    config = LatentConditioningConfig(size=64, align="none")
+    document = json.loads(json.dumps(encode_conditioning(config)))
+    assert document == {"kind": "latent", "version": 1, "size": 64, "align": "none"}
+    assert decode_conditioning(document) == config
+    for change, message in (
+        ({"size": 200}, "size must be a power of two"),
+        ({"size": 4}, "size must be a power of two, one of 8,.*got 4"),
+        ({"align": "ffhp"}, "align.*ffhq"),
+        ({"landmarks": True}, "landmarks"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            decode_conditioning({**document, **change})
+
+
+def test_what_is_made_of_noise_is_no_video_of_a_face():
+    with pytest.raises(ConfigError) as caught:
+        make_conditioner(LatentConditioningConfig())
+    # And no face parser either.
+    assert "noise" in str(caught.value) and "parser" not in str(caught.value)
+    assert "tools/generate.py" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -121,3 +153,65 @@ def test_a_picture_is_passed_on_with_the_landmarks_that_are_wanted(landmarks):
 def test_a_picture_conditioner_needs_a_picture():
     with pytest.raises(DataError, match="pass the crop with the landmarks"):
         PictureConditioner(DomainConditioningConfig(size=64))(MEAN_SHAPE * 40)
+
+
+def test_document_of_masks_round_trip():
+    config = MaskConditioningConfig(
+        size=128, parser=ParserConfig(size=128), identity=False, align="none"
+    )
+    document = json.loads(json.dumps(encode_conditioning(config)))
+    assert document["kind"] == "mask_identity" and document["schema"] == "groups7"
+    assert decode_conditioning(document) == config
+    assert config.num_groups == 7
+    assert MaskConditioningConfig(schema="celebamask19").num_groups == 18
+    with pytest.raises(ConfigError, match="Did you mean 'groups7'"):
+        MaskConditioningConfig(schema="groups8")
+
+
+@pytest.fixture(scope="module")
+def crop(portrait, portrait_face):
+    """The portrait's middle at 128 px, and its landmarks."""
+    image, landmarks = portrait[:400, 24:424], portrait_face.landmarks_xy_px - (24, 0)
+    return resize(image, 128, 128), resize_landmarks(landmarks, (400, 400), (128, 128))
+
+
+def test_groups_colours_and_identity_are_those_of_the_picture(crop):
+    image, landmarks = crop
+    config = MaskConditioningConfig(size=64, parser=ParserConfig(size=128))
+    conditioner = make_conditioner(config)
+    assert isinstance(conditioner, MaskConditioner)
+    assert conditioner.needs_image and conditioner.crop_size == 128
+    shown = conditioner(landmarks, image)
+    assert tuple(shown) == conditioner.inputs == ("masks", "colours", "identity")
+    regions = LabelMapConditioner(
+        LabelMapConditioningConfig(size=64, schema="groups7", parser=config.parser)
+    )
+    expected = show_groups(resize(image, 64, 64), regions(landmarks, image)["label_map"], 7)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(shown[name], value)
+        assert shown[name].dtype == np.float32
+    descriptor = IdentityModel().describe(image, landmarks)
+    np.testing.assert_array_equal(shown["identity"], descriptor)
+    with pytest.raises(DataError, match="pass the crop with the landmarks"):
+        conditioner(landmarks)
+
+
+def test_after_a_look_at_a_clip_everybody_in_it_is_the_same_person(crop):
+    image, landmarks = crop
+    dark = (image * 0.5).astype(np.uint8)
+    conditioner = MaskConditioner(MaskConditioningConfig(size=64, parser=ParserConfig(size=128)))
+    own = [conditioner(landmarks, picture)["identity"] for picture in (image, dark)]
+    assert identity_distance(*own) > 0
+    conditioner.fit([image, dark], [landmarks, landmarks])
+    for picture in (image, dark):
+        identity = conditioner(landmarks, picture)["identity"]
+        np.testing.assert_allclose(identity, np.mean(own, axis=0), atol=1e-6)
+        assert identity.dtype == np.float32
+
+
+def test_a_model_that_is_not_told_who_it_is_needs_no_descriptor(crop):
+    image, landmarks = crop
+    config = MaskConditioningConfig(size=64, parser=ParserConfig(size=128), identity=False)
+    conditioner = MaskConditioner(config)
+    conditioner.fit([image], [landmarks])
+    assert tuple(conditioner(landmarks, image)) == conditioner.inputs == ("masks", "colours")

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from facegan.errors import ConfigError
-from facegan.losses.features import feature_matching_loss, perceptual_loss
+from facegan.losses.features import cosine_loss, feature_matching_loss, perceptual_loss
 
 RNG = np.random.default_rng(0)
 
@@ -28,6 +28,17 @@ def test_perceptual_loss_weighs_each_map():
     expected = sum(w * np.abs(x - y).mean() for w, x, y in zip((0.25, 2.0), a, b, strict=True))
     np.testing.assert_allclose(perceptual_loss(a, b, (0.25, 2.0)), expected, rtol=1e-5)
     assert perceptual_loss(a, b, (0.25, 2.0), reduce=False).shape == (2,)
+
+
+def test_cosine_loss_by_hand():
+    ones = np.array([[3.0, 4.0], [1.0, 0.0], [0.0, 2.0]], np.float32)
+    others = np.array([[6.0, 8.0], [0.0, 5.0], [0.0, -1.0]], np.float32)
+    np.testing.assert_allclose(cosine_loss(ones, others, reduce=False), [0, 1, 2], atol=1e-6)
+    np.testing.assert_allclose(cosine_loss(ones, others), 1, atol=1e-6)
+    zeros = tf.Variable(np.zeros((1, 2), np.float32))
+    with tf.GradientTape() as tape:
+        loss = cosine_loss(zeros.value(), others[:1])
+    assert float(loss) == 1 and np.all(np.isfinite(tape.gradient(loss, zeros)))
 
 
 def test_the_target_gets_no_gradient():

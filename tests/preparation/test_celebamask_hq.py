@@ -9,6 +9,7 @@ from facegan.preparation.celebamask_hq import (
     MaskedPictureWork,
     list_pictures,
 )
+from facegan.preparation.items import Rejected
 from facegan.preparation.sources import open_source
 from tests.celebamask_layout import draw_faces, write_layout
 
@@ -46,6 +47,22 @@ def test_work_gives_one_record(source):
     assert plain.fingerprint() != work.fingerprint()
 
 
+def test_pictures_without_one_face_are_left_out_where_it_is_asked_for(source):
+    (item,) = list_pictures(source).splits["train"]
+    work = MaskedPictureWork(source, CelebAMaskHQConfig(size=32, faces=True, one_face=True))
+    with pytest.raises(Rejected, match="No face is found in hq/CelebA-HQ-img/3.jpg") as caught:
+        work(item)
+    assert caught.value.reason == "no_face"
+
+
+def test_what_older_versions_made_is_known_again(source):
+    old = {"size", "faces", "detector", "dataset", "kind"}
+    work = MaskedPictureWork(source, CelebAMaskHQConfig(faces=True))
+    assert set(work.fingerprint()) == old
+    work = MaskedPictureWork(source, CelebAMaskHQConfig(faces=True, one_face=True))
+    assert set(work.fingerprint()) == {*old, "one_face"}
+
+
 def test_lines_of_windows_are_understood(source, tmp_path):
     path = tmp_path / "a" / "hq" / "CelebA-HQ-to-CelebA-mapping.txt"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
@@ -64,3 +81,5 @@ def test_settings_are_checked():
     with pytest.raises(ConfigError, match="dlib"):
         detector = DetectorConfig(name="mediapipe", model_path="x.task")
         CelebAMaskHQConfig(faces=True, detector=detector)
+    with pytest.raises(ConfigError, match="one_face needs faces"):
+        CelebAMaskHQConfig(one_face=True)

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from facegan import image as image_lib
+from facegan.bundle import MethodSpec, TensorSpec, read_manifest
 from facegan.errors import BundleError, ConfigError
-from facegan.render.engine import EngineConfig, load_engine
-from tests.toy_bundle import export_toy
+from facegan.export.saved_model import ServingSpec, export_bundle
+from facegan.render.engine import BundleMethods, EngineConfig, load_engine
+from tests.toy_bundle import export_toy, image_spec
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +118,72 @@ def test_damaged_bundle_is_found_before_it_is_run(tmp_path):
     data.write_bytes(raw)
     with pytest.raises(BundleError, match="is not the file that was exported"):
         load_engine(path)
+
+
+class Painter:
+    """What is served: pictures of one colour, and how bright a colour is."""
+
+    def __call__(self, inputs):
+        return tf.tile(tf.square(inputs["colour"])[:, None, None], (1, 4, 4, 1))
+
+    def weigh(self, inputs):
+        """The brightness, and that of the colour's negative."""
+        bright = tf.reduce_sum(inputs["colour"] * [0.25, 0.5, 0.25], axis=1)
+        return {"bright": bright, "dark": -bright}
+
+
+@pytest.fixture(scope="module")
+def methods(tmp_path_factory):
+    """Of a bundle that has a method beside the call."""
+    folder = tmp_path_factory.mktemp("methods") / "1"
+    colour = TensorSpec(name="colour", shape=(None, 3), value_range=None)
+    outputs = tuple(
+        TensorSpec(name=name, shape=(None,), value_range=None) for name in ("bright", "dark")
+    )
+    spec = ServingSpec(
+        model=Painter(),
+        inputs=(colour,),
+        outputs=(image_spec("image", 4),),
+        methods={"weigh": MethodSpec(inputs=(colour,), outputs=outputs)},
+    )
+    export_bundle(folder, spec, model_name="painter", image_size=4)
+    return BundleMethods(folder, read_manifest(folder))
+
+
+COLOURS = np.float32([[0.5, -0.25, 1.0], [0.1, 0.2, 0.3]])
+
+
+def test_methods_and_the_call_itself_are_run_by_name(methods):
+    found = methods.run("weigh", {"colour": COLOURS})
+    assert set(found) == {"bright", "dark"} and isinstance(found["dark"], np.ndarray)
+    np.testing.assert_allclose(found["bright"], COLOURS @ [0.25, 0.5, 0.25], rtol=1e-6)
+    image = methods.run("generate", {"colour": COLOURS})["image"]
+    assert image.shape == (2, 4, 4, 3)
+    np.testing.assert_allclose(image[:, 1, 2], COLOURS**2, rtol=1e-6)
+    assert methods.find_input("generate", "colour") == methods.manifest.inputs[0]
+
+
+def test_gradients_go_through_methods_also_in_graphs(methods):
+    def slope(colour):
+        with tf.GradientTape() as tape:
+            tape.watch(colour)
+            image = methods.run_tensors("generate", {"colour": colour})["image"]
+            total = tf.reduce_sum(image) + tf.reduce_sum(
+                methods.run_tensors("weigh", {"colour": colour})["dark"]
+            )
+        return tape.gradient(total, colour)
+
+    expected = 16 * 2 * COLOURS - np.float32([0.25, 0.5, 0.25])
+    for function in (slope, tf.function(slope)):
+        np.testing.assert_allclose(function(tf.constant(COLOURS)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("run", ["run", "run_tensors"])
+def test_methods_that_are_not_there_are_refused(methods, toy, run):
+    for method, name in (("wiegh", "colour"), ("weigh", "color"), ("generate", "condition")):
+        with pytest.raises(BundleError, match=f"no signature '{method}' with an input '{name}'"):
+            getattr(methods, run)(method, {name: tf.constant(COLOURS)})
+    # Without methods the call has no other name.
+    plain = BundleMethods(toy[0], read_manifest(toy[0]))
+    with pytest.raises(BundleError, match="no signature 'generate'.*Export it again"):
+        getattr(plain, run)("generate", {"condition": tf.zeros((1, 32, 32, 3))})

@@ -1,15 +1,20 @@
 """Plans: whose landmarks a frame shows, and the way back into the frame."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from facegan import config as config_lib
-from facegan.errors import BundleError, DataError
+from facegan.bundle import TensorSpec
+from facegan.errors import BundleError, ConfigError, DataError
 from facegan.face.align import CropConfig, transform_points
 from facegan.face.analysis import Track
+from facegan.face.conditioning import MaskConditioningConfig, encode_conditioning
 from facegan.face.landmarks import MEAN_SHAPE
+from facegan.face.parsing import ParserConfig
 from facegan.face.retarget import RetargetConfig, fit_geometry
-from facegan.render.plan import make_conditioner, make_plan
+from facegan.render.plan import is_aligned, make_conditioner, make_plan
 from tests.fake_face import drawing_manifest
 
 SIZE = 64
@@ -103,3 +108,20 @@ def test_bundles_whose_parts_do_not_fit():
     renamed = tuple(type(spec)(name="label_map", shape=spec.shape) for spec in manifest.inputs)
     with pytest.raises(BundleError, match="takes the inputs label_map"):
         make_conditioner(drawing_manifest(64, inputs=renamed))
+
+
+def test_models_of_masks_see_faces_aligned_and_take_another_parser():
+    config = MaskConditioningConfig(size=64, parser=ParserConfig(size=64))
+    inputs = (
+        TensorSpec(name="masks", shape=(None, 64, 64, 7), value_range=(0.0, 1.0)),
+        TensorSpec(name="colours", shape=(None, 7, 3)),
+        TensorSpec(name="identity", shape=(None, 128), value_range=None),
+    )
+    manifest = drawing_manifest(64, conditioning=encode_conditioning(config), inputs=inputs)
+    assert is_aligned(manifest)
+    assert make_conditioner(manifest).crop_size == 64
+    assert make_conditioner(manifest, ParserConfig(size=128)).crop_size == 128
+    config = dataclasses.replace(config, align="none")
+    assert not is_aligned(drawing_manifest(64, conditioning=encode_conditioning(config)))
+    with pytest.raises(ConfigError, match="needs no face parser"):
+        make_conditioner(drawing_manifest(64), ParserConfig(size=128))

@@ -30,6 +30,9 @@ def test_build_dataset_refuses_what_does_not_belong_together(refused, junk, clip
     assert "--manual_dir must be given" in refused(*base, "--dataset=voxceleb")
     voxceleb = (*base, "--dataset=voxceleb", "--manual_dir", junk)
     assert "--holdout belongs to the dataset user_video" in refused(*voxceleb, "--holdout=0.2")
+    assert "--parser belongs to the datasets user_video and image_folder" in refused(
+        *voxceleb, "--parser=landmarks"
+    )
     both = refused(*base, "--videos", clip, "--manual_dir", junk)
     assert "exclude each other" in both
     assert "absent" in refused(*base, "--dataset=image_folder", "--manual_dir", junk / "absent")

@@ -16,6 +16,21 @@ def test_ramp_forgets_the_start():
     assert ema_decay(EmaConfig(decay=0.99, ramp=False), 0) == 0.99
 
 
+def test_the_half_life_is_at_most_a_share_of_the_steps():
+    config = EmaConfig(decay=0.99, ramp=False, ramp_share=0.05)
+    assert ema_decay(config, 0) == 0.0  # the random start is forgotten at once
+    # After 400 steps it is 20 steps, and so many steps leave half.
+    assert ema_decay(config, 400) == pytest.approx(0.5 ** (1 / 20))
+    assert ema_decay(config, 400) ** 20 == pytest.approx(0.5)
+    # From ln 2 / (0.05 * 0.01005) = 1379 steps on, the decay itself is less.
+    assert ema_decay(config, 1300) < 0.99
+    assert ema_decay(config, 1400) == ema_decay(config, 10**6) == 0.99
+    # Beside the other ramp, the smaller of the two counts.
+    both = EmaConfig(decay=0.99, ramp_share=10.0)
+    assert ema_decay(both, 10) == pytest.approx(11 / 20)
+    assert ema_decay(EmaConfig(decay=0.99, ramp_share=0.05), 10) == pytest.approx(0.25)
+
+
 @given(st.floats(0, 0.999), st.floats(-10, 10), st.floats(-10, 10))
 def test_the_average_stays_between_its_inputs(decay, old, new):
     average, source = keras.Variable(np.float32(old)), keras.Variable(np.float32(new))
@@ -35,3 +50,5 @@ def test_buffers_are_copied():
 def test_refuses():
     with pytest.raises(ConfigError, match=r"ema.decay must be in \[0, 1\), got 1.0"):
         EmaConfig(decay=1.0)
+    with pytest.raises(ConfigError, match="ema.ramp_share must be at least 0, got -0.1"):
+        EmaConfig(ramp_share=-0.1)

@@ -13,6 +13,7 @@ from facegan.training.optimizers import (
     OptimizerConfig,
     RateFactor,
     SgdConfig,
+    lazy_adam,
     make_optimizer,
 )
 
@@ -52,6 +53,19 @@ def test_adams_weight_decay_is_coupled():
     np.testing.assert_allclose(np.array(weight), np.array(twin), atol=1e-6)
     with pytest.raises(ConfigError, match="weight_decay must be >= 0, got -1"):
         AdamConfig(weight_decay=-1.0)
+
+
+@pytest.mark.parametrize("every", [1, 4, 16])
+def test_a_lazy_adam_learns_and_forgets_as_much_in_the_same_time(every):
+    adam = AdamConfig(learning_rate=0.1, beta_1=0.5, beta_2=0.9, epsilon=1e-7, weight_decay=0.25)
+    lazy = lazy_adam(adam, every)
+    # In ``every`` steps it is applied once more.
+    assert lazy.learning_rate * (every + 1) == pytest.approx(0.1 * every)
+    assert lazy.beta_1 ** (every + 1) == pytest.approx(0.5**every)
+    assert lazy.beta_2 ** (every + 1) == pytest.approx(0.9**every)
+    same = dataclasses.replace(lazy, learning_rate=0.1, beta_1=0.5, beta_2=0.9)
+    assert same == adam
+    assert lazy_adam(dataclasses.replace(adam, beta_1=0.0), every).beta_1 == 0.0
 
 
 def variables():

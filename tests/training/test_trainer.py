@@ -1,13 +1,16 @@
+import itertools
 import os
 import signal
 import threading
 
+import keras
 import numpy as np
 import pytest
 
 from facegan.errors import ConfigError
 from facegan.training.devices import make_strategy
 from facegan.training.metrics_log import read_log
+from facegan.training.recipe import PhaseResult
 from facegan.training.trainer import (
     Interrupted,
     TrainConfig,
@@ -94,6 +97,47 @@ def test_a_lazy_phase_runs_at_its_steps_only():
     stream = batches()
     seen = ["lazy/mse" in trainer.train_step(next(stream)) for _ in range(7)]
     assert seen == [True, False, False, True, False, False, True]
+
+
+class KernelRecipe(ToyRecipe):
+    """Its lazy phase is a regularizer that has nothing to do with the critic's bias."""
+
+    def compute(self, phase, nets, batch, seed, step, statistics):
+        if phase != "lazy":
+            return super().compute(phase, nets, batch, seed, step, statistics)
+        loss = keras.ops.mean(keras.ops.square(nets["critic"].get_layer("score").kernel))
+        return PhaseResult(losses={"D": loss}, terms={"lazy/kernel": loss})
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_phase_leaves_alone_what_does_not_enter_into_it(precision, replicas):
+    recipe = KernelRecipe()
+    settings = config(precision=precision)
+    trainer = Trainer(recipe, settings, strategy=make_strategy(replicas))
+    # Gives Adam a memory of the bias; float16 skips steps until it has found its scale.
+    for batch in itertools.islice(batches(), 3):
+        trainer.train_step(batch)
+    recipe.phases = recipe.phases[1:]
+    before = values_of(trainer)
+    assert before["nets/critic/score/bias"] != 0
+    trainer.train_step(batch)
+    after = values_of(trainer)
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert {name for name in changed if name.startswith("nets/")} == {"nets/critic/score/kernel"}
+
+
+def test_terms_of_seldom_phases_stay_in_the_log(tmp_path):
+    twin, last, expected = Trainer(ToyRecipe(every=5), config()), {}, []
+    for step, batch in zip(range(12), batches(), strict=False):
+        last |= {name: float(value) for name, value in twin.train_step(batch).items()}
+        if step % 4 == 3:
+            expected.append(last["lazy/mse"])
+    settings = config(log_every=4)
+    Trainer(ToyRecipe(every=5), settings, run_dir=tmp_path).fit(batches())
+    # After 4, 8 and 12 steps, those of steps 0, 5 and 10.
+    found = [line["lazy/mse"] for line in read_log(tmp_path)]
+    assert found == pytest.approx(expected, rel=1e-6) and len(set(found)) == 3
 
 
 def test_the_schedule_sets_the_learning_rate():

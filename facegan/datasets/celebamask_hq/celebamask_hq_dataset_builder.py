@@ -34,6 +34,10 @@ class Builder(ItemsBuilder):
                 f"{size}px_faces": CelebAMaskHQConfig(size=size, faces=True)
                 for size in (256, 512, 1024)
             },
+            **{
+                f"{size}px_one_face": CelebAMaskHQConfig(size=size, faces=True, one_face=True)
+                for size in (256, 512, 1024)
+            },
         },
         "CelebAMask-HQ",
     )

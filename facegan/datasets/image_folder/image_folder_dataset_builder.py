@@ -6,7 +6,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from facegan.datasets.builder import ItemsBuilder, list_configs
+from facegan.face.labels import CELEBAMASK19
 from facegan.face.landmarks import NUM_LANDMARKS
+from facegan.face.parsing import ParserConfig
 from facegan.preparation.image_folder import ImageFolderConfig, PictureWork, list_pictures
 from facegan.preparation.items import Listing, Work
 from facegan.preparation.sources import Source
@@ -27,6 +29,13 @@ class Builder(ItemsBuilder):
         {
             **{f"{size}px": ImageFolderConfig(size=size) for size in _SIZES},
             **{f"{size}px_aligned": ImageFolderConfig(size=size, align="ffhq") for size in _SIZES},
+            # What models of faces from segmentation maps are trained on.
+            **{
+                f"{size}px_regions": ImageFolderConfig(
+                    size=size, align="ffhq", parser=ParserConfig(), identity=True
+                )
+                for size in _SIZES
+            },
         },
         "Pictures",
     )
@@ -44,10 +53,16 @@ class Builder(ItemsBuilder):
             features["landmarks_xy_px"] = tfds.features.Tensor(
                 shape=(NUM_LANDMARKS, 2), dtype=np.float32
             )
+        if self.settings.parser is not None:
+            features["label_map"] = tfds.features.LabeledImage(
+                labels=list(CELEBAMASK19.labels), shape=(size, size, 1), encoding_format="png"
+            )
+        if self.settings.identity:
+            features["descriptor"] = tfds.features.Tensor(shape=(128,), dtype=np.float32)
         return features
 
     def list_items(self, source: Source) -> Listing:
         return list_pictures(source, self.settings)
 
     def make_work(self, source: Source) -> Work:
-        return PictureWork(source, self.settings)
+        return PictureWork(source, self.settings, self._load_engine)
