@@ -4,10 +4,11 @@ r"""Gives a face the eyes, the nose, the mouth, or all parts of another, with an
 --target is a photograph, a video, or seed:3 for a face that the model draws; --reference likewise,
 but no video. A photograph is projected: the style is looked for of which the model paints it, which
 takes minutes and is kept in --work_dir, so that the next edit of it takes seconds; so is what the
-model's channels mean, which is found out at the first edit. What the edit changes goes back into
-the photograph. In a video every frame is projected, with the same noise, beginning at the style of
-the frame before. With --grid, one picture shows every part. Without a reference, --output is what
-the model paints of the target (a picture) or its styles (.npz, for tools/generate.py --w).
+model's channels mean, which is found out at the first edit; a part that is not told apart then may
+be with more --clusters. What the edit changes goes back into the photograph. In a video every frame
+is projected, with the same noise, beginning at the style of the frame before. With --grid, one
+picture shows every part. Without a reference, --output is what the model paints of the target (a
+picture) or its styles (.npz, for tools/generate.py --w).
 
 Example:
   tools/edit_image.py --bundle bundles/faces --target a.jpg --reference b.jpg --parts eyes mouth \
@@ -60,6 +61,7 @@ flags.DEFINE_enum(
 )
 program.define_face_flags()
 flags.DEFINE_string("catalogue", None, "What the channels mean (default: made in --work_dir).")
+flags.DEFINE_integer("clusters", None, "Of the one that is made; more may tell more parts apart.")
 flags.DEFINE_string(
     "work_dir", None, "Where styles and catalogue are kept (default: <bundle>_editing)."
 )
@@ -72,6 +74,7 @@ _LISTS = ("parts", "reference")
 def main() -> dict:
     """Edits and returns what was written."""
     from facegan.jobs import edit_image as jobs
+    from facegan.jobs.catalogue import CatalogueConfig
     from facegan.models.local_editing import EditConfig
     from facegan.progress import Progress
     from facegan.training.projector import ProjectionConfig
@@ -82,12 +85,18 @@ def main() -> dict:
         program.refuse_given("strength", "epsilon", "rho", "colour_match", why=why)
     if not jobs.is_video(FLAGS.target):
         program.refuse_given("frame_steps", "deflicker", why="is for a video")
+    if FLAGS.catalogue is not None or not FLAGS.reference:
+        program.refuse_given("clusters", why="is for a catalogue that is made, and none is")
+    fit = CatalogueConfig()
+    if FLAGS.clusters is not None:
+        fit = CatalogueConfig(clusters=FLAGS.clusters)
     chosen = {name: FLAGS[name].value for name in ("rho", "epsilon")}
     limits = {name: value for name, value in chosen.items() if value is not None}
     config = jobs.EditImageConfig(
         parts=tuple(FLAGS.parts),
         grid=FLAGS.grid,
         edit=EditConfig(strength=FLAGS.strength, **limits),
+        fit=fit,
         projection=ProjectionConfig(space=FLAGS.space, steps=FLAGS.steps),
         frame_steps=FLAGS.frame_steps,
         perceptual_net=FLAGS.perceptual_net,

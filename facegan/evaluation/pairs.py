@@ -19,6 +19,22 @@ from facegan.evaluation import ssim as ssim_module
 _PSNR_LIMIT_DB = 100.0
 
 
+def compare_pictures(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
+    """How alike two pictures [H, W, 3] uint8 of one shape are.
+
+    Returns:
+        ``ssim`` (1 is equal), ``psnr_db`` (100 for equal ones), ``l1`` (share of the value range).
+
+    Raises:
+        ConfigError: They differ in shape, or are smaller than the window of the SSIM.
+    """
+    return {
+        "ssim": ssim_module.ssim(real, fake),
+        "psnr_db": min(ssim_module.psnr(real, fake), _PSNR_LIMIT_DB),
+        "l1": ssim_module.mean_absolute_difference(real, fake),
+    }
+
+
 def evaluate_pairs(
     real: Iterable[np.ndarray],
     fake: Iterable[np.ndarray],
@@ -56,9 +72,8 @@ def evaluate_pairs(
                 "as many of one as of the other."
             )
         true, made = np.asarray(pair[0]), np.asarray(pair[1])
-        terms["ssim"].append(ssim_module.ssim(true, made))
-        terms["psnr_db"].append(min(ssim_module.psnr(true, made), _PSNR_LIMIT_DB))
-        terms["l1"].append(ssim_module.mean_absolute_difference(true, made))
+        for name, value in compare_pictures(true, made).items():
+            terms[name].append(value)
         if identity_model is not None:
             described += [identity_model.describe(picture, None) for picture in (true, made)]
     if not terms["ssim"]:

@@ -129,17 +129,17 @@ def verify_methods(
     manifest = read_manifest(bundle_dir)
     if not manifest.methods:
         return
-    bundle = LoadedBundle(bundle_dir)
+    bundle, limit = LoadedBundle(bundle_dir), _TOLERANCE[manifest.precision]
     for name, method in manifest.methods.items():
         inputs = sample_inputs(method.inputs, 2, free_size=3)
         expected, got = reference(name, inputs), bundle.run(name, inputs)
         for output, value in expected.items():
             size = max(1.0, float(np.abs(value).max(initial=0.0)))
             worst = float(np.abs(value - got[output]).max(initial=0.0)) / size
-            if not worst <= _TOLERANCE["float32"]:
+            if not worst <= limit:
                 raise BundleError(
                     f"The signature {name!r} of {bundle_dir} differs from the model by {worst:.3g} "
-                    f"of its output's size; at most {_TOLERANCE['float32']:.3g} is accepted."
+                    f"of its output's size; at most {limit:.3g} is accepted."
                 )
 
 

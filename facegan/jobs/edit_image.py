@@ -15,6 +15,8 @@ Reference: Collins et al., "Editing in Style: Uncovering the Local Semantics of 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 import os
 import pathlib
@@ -67,6 +69,7 @@ class EditImageConfig:
             catalogue knows.
         grid: One picture of both faces, what the model paints of them, each part's edit, and all.
         edit: Which channels are changed, and how far.
+        fit: How the catalogue is made, if none is named; the detector is the one below.
         projection: How the styles of photographs are looked for.
         frame_steps: Steps of that for a frame of a video, from the style of the one before.
         perceptual_net: What compares pictures meanwhile: "imagenet" (VGG19, downloaded by Keras),
@@ -88,6 +91,7 @@ class EditImageConfig:
     parts: tuple[str, ...] = ()
     grid: bool = False
     edit: EditConfig = dataclasses.field(default_factory=EditConfig)
+    fit: CatalogueConfig = dataclasses.field(default_factory=CatalogueConfig)
     projection: ProjectionConfig = dataclasses.field(default_factory=ProjectionConfig)
     frame_steps: int = 60
     perceptual_net: str = "imagenet"
@@ -305,7 +309,8 @@ def _check(
         # The catalogue may not be made yet; it can have so many parts.
         require_grid_room(len(others), len(_ENDS) + len(PARTS) + 1, shown.size)
     folder = pathlib.Path(work_dir or f"{os.path.abspath(bundle)}_editing")
-    path = pathlib.Path(catalogue or folder / f"catalogue-{manifest.fingerprint()[:16]}.npz")
+    path = folder / _catalogue_name(manifest, config) if catalogue is None else catalogue
+    path = pathlib.Path(path)
     for used in (face, *others, str(path)):
         if place.resolve() == pathlib.Path(used).resolve():
             raise ConfigError(f"The output {output} is read itself; give it another name.")
@@ -404,6 +409,16 @@ def _make_folder(folder: pathlib.Path) -> None:
         ) from error
 
 
+def _catalogue_name(manifest: Manifest, config: EditImageConfig) -> str:
+    """A name that tells all that a catalogue follows from."""
+    described = json.dumps([manifest.fingerprint(), encode(_how_to_fit(config))], sort_keys=True)
+    return f"catalogue-{hashlib.sha256(described.encode()).hexdigest()[:16]}.npz"
+
+
+def _how_to_fit(config: EditImageConfig) -> CatalogueConfig:
+    return dataclasses.replace(config.fit, detector=config.detector)
+
+
 def _find_catalogue(path: pathlib.Path, manifest: Manifest, *, named: bool) -> Catalogue | None:
     """The catalogue of a file; None if it is the work folder's, and missing or of no use."""
     if named and not path.is_file():
@@ -430,7 +445,7 @@ def _make_catalogue(
     config: EditImageConfig,
     progress: ProgressFactory,
 ) -> Catalogue:
-    how = CatalogueConfig(detector=config.detector)
+    how = _how_to_fit(config)
     fit_catalogue(bundle, task.catalogue, how, overwrite=True, progress=progress)
     return load_catalogue(task.catalogue)
 
@@ -447,9 +462,9 @@ def _choose_parts(known: Catalogue | None, config: EditImageConfig) -> list[str]
             raise unknown_name("A part", part, (*all_parts, ALL_PARTS), what="value")
         if part not in (*all_parts, ALL_PARTS):
             raise ConfigError(
-                f"The catalogue knows no part {part!r}, only {', '.join(all_parts)}: no cluster of "
-                "the model's features is mostly that. Take another part, or a catalogue of more "
-                "clusters (facegan.jobs.catalogue)."
+                f"The catalogue knows no part {part!r}, only {', '.join(all_parts)}: none of its "
+                f"{len(known.names) if known else 0} clusters tells it best. More clusters may; or "
+                "take another part."
             )
     if known is None:
         return list(config.parts)

@@ -357,8 +357,10 @@ class Trainer:
                 variables = self.state.nets[net].trainable_variables
                 if net in self._shared:
                     # A regularizer's phase leaves alone what does not enter into it.
-                    pairs = zip(values, variables, strict=True)
-                    values, variables = zip(*(p for p in pairs if p[0] is not None), strict=True)
+                    known = [i for i, value in enumerate(values) if value is not None]
+                    if not known:
+                        raise RuntimeError(f"No gradient of {phase.name!r} reaches {net!r}.")
+                    values, variables = ([all_[i] for i in known] for all_ in (values, variables))
                 self.state.optimizers[net].apply(values, variables)
             # Batch norm's moving statistics are updated per replica inside the compiled function,
             # where no cross-replica mean can stand; they would drift apart.

@@ -11,7 +11,6 @@ from facegan.face.align import change_mask, face_mask, invert_matrix, paste_back
 from facegan.face.landmarks import DetectorConfig
 from facegan.face.parsing import ParserConfig
 from facegan.image import read_image, write_image
-from facegan.jobs import edit_image as job
 from facegan.jobs.catalogue import CatalogueConfig
 from facegan.jobs.edit_image import EditImageConfig, edit_image, is_video, plan_edit
 from facegan.models.local_editing import EditConfig
@@ -218,12 +217,11 @@ def test_a_real_portrait_stays_as_it_is_around_the_face(
     assert result["changed"] > 0 and (made != image).any()
 
 
-def test_the_catalogue_is_made_once_for_each_bundle(aligned, photo, tmp_path, monkeypatch):
+def test_a_catalogue_is_made_once(aligned, photo, tmp_path, monkeypatch):
     small = CatalogueConfig(samples=8, clusters=3, pixels=32, named=4, parser=ParserConfig(size=64))
     face = RedSquareDetector().detect(photo[0])
     monkeypatch.setattr(RedSquareDetector, "detect", lambda self, image: face)
-    monkeypatch.setattr(job, "CatalogueConfig", lambda detector: small)
-    config = dataclasses.replace(FAST, parts=("all",))
+    config = dataclasses.replace(FAST, parts=("all",), fit=small)
     work, stages = tmp_path / "work", []
     first = edit_image(
         *(aligned, "seed:1", ["seed:2"], tmp_path / "a.png", config),
@@ -242,7 +240,10 @@ def test_the_catalogue_is_made_once_for_each_bundle(aligned, photo, tmp_path, mo
     )
     assert len(stages) == 3
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    # One of no use is made again.
+    # Other settings make another one, and one of no use is made again.
+    more = dataclasses.replace(config, fit=dataclasses.replace(small, clusters=4))
+    plan = plan_edit(aligned, "seed:1", ["seed:2"], tmp_path / "c.png", more, work_dir=work)
+    assert plan["catalogue"] != str(made) and not plan["catalogue_exists"]
     made.write_bytes(b"PK")
     assert not plan_edit(
         *(aligned, "seed:1", ["seed:2"], tmp_path / "c.png", config), work_dir=work
@@ -370,7 +371,7 @@ def test_what_does_not_go_together_is_refused(bundle, aligned, catalogue, photo,
         (face, other, "a.png", {"parts": ("eye",)}, {}, "A part must be .*Did you mean 'eyes'"),
         (
             *(face, other, "a.png", {"parts": ("nose",)}, {"catalogue": catalogue}),
-            "knows no part 'nose', only eyes, hair",
+            "knows no part 'nose', only eyes, hair: none of its 2 clusters tells it best",
         ),
         (
             *(face, other, "a.png", {"edit": EditConfig(layers=("conv_3",))}),

@@ -56,7 +56,10 @@ def test_parts_are_words_after_their_flag(run_tool, bundle, catalogue, tmp_path)
 def test_bad_input_is_refused_in_one_sentence(refused, bundle, tmp_path):
     base = ("edit_image", "--bundle", bundle, "--target=seed:1", "--output=b.png")
     for flags, message in (
-        (("--strength=2",), "--strength is for edits, and no --reference is given; leave it out"),
+        (
+            ("--clusters=9",),
+            "--clusters is for a catalogue that is made, and none is",
+        ),
         (("--reference=seed:2", "--parts=eyes", "--frame_steps=9"), "--frame_steps is for a video"),
         (("mouth",), "'mouth' belongs to no flag"),
     ):

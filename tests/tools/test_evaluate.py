@@ -1,9 +1,13 @@
+import json
+
 from facegan.bundle import Manifest, TensorSpec, write_manifest
 from facegan.face.conditioning import (
     DomainConditioningConfig,
     LatentConditioningConfig,
+    MaskConditioningConfig,
     encode_conditioning,
 )
+from tests.layout_puppets import build_face_dataset, export_painter, export_parser_puppet
 
 
 def test_evaluate_wants_a_model_or_videos(refused, junk, clip):
@@ -34,6 +38,7 @@ def test_evaluate_refuses_flags_of_other_models(refused, tmp_path):
     for name, config in (
         ("latent", LatentConditioningConfig()),
         ("dogs", DomainConditioningConfig()),
+        ("masks", MaskConditioningConfig()),
     ):
         (tmp_path / name).mkdir()
         manifest = Manifest(
@@ -50,3 +55,33 @@ def test_evaluate_refuses_flags_of_other_models(refused, tmp_path):
     assert "--outputs is for models of domains" in refused(*drawn, "--outputs=2", "--lpips=random")
     sentence = refused(*base, tmp_path / "dogs", "--count=9", "--lpips=random")
     assert "--count is for models that make faces of noise" in sentence
+    masks = (*base, tmp_path / "masks")
+    assert "--truncation is for models that" in refused(*masks, "--truncation=1")
+    sentence = refused(*base, f"{tmp_path / 'masks'},{tmp_path / 'dogs'}")
+    assert "--bundle names 2 models, and only those of faces from segmentation maps" in sentence
+
+
+def test_bundles_of_segmentation_maps_are_compared(run_tool, tmp_path):
+    dataset = build_face_dataset(tmp_path / "faces")
+    first, second = (export_painter(tmp_path / name) for name in ("first", "second"))
+    parser = export_parser_puppet(tmp_path / "parser")
+    page, report = tmp_path / "page.html", tmp_path / "report.json"
+    flags = {
+        "bundle": f"{first},{second}",
+        "data_dir": dataset,
+        "split": "test[:2]",
+        "lpips": "random",
+        "parser": parser,
+        "page": page,
+        "report": report,
+    }
+    code, out, err = run_tool("evaluate", *(f"--{name}={value}" for name, value in flags.items()))
+    assert code == 0, err
+    result = json.loads(out)
+    assert result == json.loads(report.read_text())
+    scores = result["bundles"]
+    assert list(scores) == [str(first), str(second)]
+    assert scores[str(first)] == scores[str(second)]
+    assert scores[str(first)]["reconstruction"]["lpips"] > 0
+    assert (result["pictures"], result["parser"]) == (2, str(parser))
+    assert page.read_text().count("<figure>") == 2 * 2 * 5

@@ -2,8 +2,8 @@
 
 Reference: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020; the
 augmentation and the automatic settings are those of Karras et al., "Training Generative Adversarial
-Networks with Limited Data", NeurIPS 2020. Difference: all phases of a step see the same real
-pictures, where the authors draw others for R1.
+Networks with Limited Data", NeurIPS 2020. Differences: each picture has a crossover of its own when
+styles are mixed; the moving mean of the path length is a target that gets no gradient.
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ def automatic(image_size: int, batch_size: int) -> StyleGAN2RecipeConfig:
     return StyleGAN2RecipeConfig(
         generator=StyleGAN2SynthesisConfig(**shared),
         mapping=StyleMappingConfig(num_layers=2),
-        discriminator=StyleGAN2DiscriminatorConfig(**shared, group_size=min(batch_size, 4)),
+        discriminator=StyleGAN2DiscriminatorConfig(
+            **shared, group_size=next(n for n in (4, 3, 2, 1) if batch_size % n == 0)
+        ),
         r1_weight=0.0002 * image_size**2 / batch_size,
         augment=AdaConfig(rise_steps=max(500_000 // batch_size, 1)),
         optimizer=dataclasses.replace(_ADAM, learning_rate=0.002 if image_size >= 1024 else 0.0025),
@@ -169,7 +171,8 @@ class Recipe:
         config, made = self.config, {"dtype": precision}
         nets: dict[str, keras.Model] = {
             "generator": StyleGAN2Synthesis(config.generator, name="generator", **made),
-            "mapping": StyleMapping(config.mapping, name="mapping", **made),
+            # All layers follow the styles, which 16 bits would change by some percent.
+            "mapping": StyleMapping(config.mapping, name="mapping", dtype="float32"),
             "discriminator": StyleGAN2Discriminator(
                 config.discriminator, name="discriminator", **made
             ),
