@@ -1,14 +1,19 @@
 #!/usr/bin/env python3
-r"""Gives a face the eyes, the nose, the mouth, or all parts of another, with an exported StyleGAN2.
+r"""Edits a face: by parts of another with a StyleGAN2, by a map of regions with a mask_pix2pix.
 
---target is a photograph, a video, or seed:3 for a face that the model draws; --reference likewise,
-but no video. A photograph is projected: the style is looked for of which the model paints it, which
-takes minutes and is kept in --work_dir, so that the next edit of it takes seconds; so is what the
-model's channels mean, which is found out at the first edit; a part that is not told apart then may
-be with more --clusters. What the edit changes goes back into the photograph. In a video every frame
-is projected, with the same noise, beginning at the style of the frame before. With --grid, one
-picture shows every part. Without a reference, --output is what the model paints of the target (a
-picture) or its styles (.npz, for tools/generate.py --w).
+With a StyleGAN2, --target is a photograph, a video, or seed:3 for a face that the model draws;
+--reference likewise, but no video. A photograph is projected: the style is looked for of which the
+model paints it, which takes minutes and is kept in --work_dir, so that the next edit of it takes
+seconds; so is what the model's channels mean, which is found out at the first edit; a part that is
+not told apart then may be with more --clusters. What the edit changes goes back into the
+photograph. In a video every frame is projected, with the same noise, beginning at the style of the
+frame before. With --grid, one picture shows every part. Without a reference, --output is what the
+model paints of the target (a picture) or its styles (.npz, for tools/generate.py --w).
+
+With a mask_pix2pix, --target is a photograph, which is painted anew from the map of its regions:
+from that of --reference or a --labels picture, with regions moved, grown and recoloured, in this
+order. --write_map writes the map itself, to be painted over and given as --labels; --grid shows the
+map, its reconstruction, the new map and what that gives, in a row for each reference.
 
 Example:
   tools/edit_image.py --bundle bundles/faces --target a.jpg --reference b.jpg --parts eyes mouth \
@@ -17,6 +22,10 @@ Example:
       --output grid.png
   tools/edit_image.py --bundle bundles/faces --target talk.mp4 --reference b.jpg --parts all \
       --output out.mp4
+  tools/edit_image.py --bundle bundles/masks --target a.jpg --recolour hair=#804020 \
+      --grow mouth=1.2 --move nose=0,0.02 --output out.png
+  tools/edit_image.py --bundle bundles/masks --target a.jpg --reference b.jpg c.jpg --grid \
+      --output grid.png
 """
 
 import sys
@@ -35,10 +44,10 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_string("bundle", None, "Folder of the exported model.", required=True)
 flags.DEFINE_string("target", None, "The face that is changed.", required=True)
-flags.DEFINE_list("reference", [], "The face whose parts are taken; several for a grid.")
+flags.DEFINE_list("reference", [], "The face whose parts, or map, are taken; several for a grid.")
 flags.DEFINE_list("parts", [], "What is taken, as eyes mouth; all takes every part.")
 flags.DEFINE_string("output", None, "The file to write.", required=True)
-flags.DEFINE_bool("grid", False, "One picture of both faces and of each part's edit.")
+flags.DEFINE_bool("grid", False, "One picture of the faces, or maps, and of each edit.")
 flags.DEFINE_float("strength", 1.0, "How far: 0 changes nothing, above 1 exaggerates.")
 flags.DEFINE_float("epsilon", None, "How much may change elsewhere; more changes more.")
 flags.DEFINE_float("rho", None, "Channels that belong to the part less than this are left.")
@@ -65,14 +74,71 @@ flags.DEFINE_integer("clusters", None, "Of the one that is made; more may tell m
 flags.DEFINE_string(
     "work_dir", None, "Where styles and catalogue are kept (default: <bundle>_editing)."
 )
+flags.DEFINE_multi_string(
+    "move", [], "Maps: a region to the right and down, as mouth=0.05,-0.02 of the side; often."
+)
+flags.DEFINE_multi_string(
+    "grow", [], "Maps: a region by a factor from 0.2 to 5, as mouth=1.2; may be given often."
+)
+flags.DEFINE_multi_string(
+    "recolour", [], "Maps: a region's new colour, as hair=#804020; may be given often."
+)
+flags.DEFINE_string("labels", None, "Maps: a picture of the new map, as --write_map writes it.")
+flags.DEFINE_string(
+    "labels_schema", None, "Maps: what its ids or colours mean, as celebamask19 (default: model's)."
+)
+flags.DEFINE_bool("write_map", False, "Maps: write the map, a .png, instead of a face.")
+program.define_parser_flag()
 flags.DEFINE_bool("overwrite", False, "Replace an output that is there.")
 
 # Flags that take several words.
 _LISTS = ("parts", "reference")
+# Flags that only one kind of bundle has a use for.
+_OF_STYLES = (
+    *("parts", "strength", "epsilon", "rho", "space", "steps", "frame_steps", "perceptual_net"),
+    *("deflicker", "face", "catalogue", "clusters", "work_dir"),
+)
+_OF_MAPS = ("move", "grow", "recolour", "labels", "labels_schema", "write_map", "parser")
 
 
 def main() -> dict:
     """Edits and returns what was written."""
+    from facegan.jobs.edit_masks import paints_maps
+
+    if paints_maps(FLAGS.bundle):
+        program.refuse_given(*_OF_STYLES, why="is for a bundle of stylegan2")
+        return _edit_masks()
+    program.refuse_given(*_OF_MAPS, why="is for a bundle of mask_pix2pix")
+    return _edit_styles()
+
+
+def _edit_masks() -> dict:
+    from facegan.jobs import edit_masks as jobs
+    from facegan.progress import Progress
+
+    if FLAGS.grid or FLAGS.write_map:
+        why = "is for what goes back into a photograph, and none is written"
+        program.refuse_given("full_frame", "colour_match", why=why)
+    config = jobs.MaskEditConfig(
+        **jobs.read_region_edits(move=FLAGS.move, grow=FLAGS.grow, recolour=FLAGS.recolour),
+        labels=FLAGS.labels,
+        labels_schema=FLAGS.labels_schema,
+        grid=FLAGS.grid,
+        write_map=FLAGS.write_map,
+        full_frame=FLAGS.full_frame,
+        paste=FLAGS.paste,
+        colour_match=FLAGS.colour_match,
+        parser=program.chosen_parser() if FLAGS.parser else None,
+        detector=program.chosen_detector(),
+    )
+    given = (FLAGS.bundle, FLAGS.target, FLAGS.output, config)
+    places = {"references": FLAGS.reference, "overwrite": FLAGS.overwrite}
+    if FLAGS.dry_run:
+        return jobs.plan_mask_edit(*given, **places)
+    return jobs.edit_masks(*given, **places, progress=Progress)
+
+
+def _edit_styles() -> dict:
     from facegan.jobs import edit_image as jobs
     from facegan.jobs.catalogue import CatalogueConfig
     from facegan.models.local_editing import EditConfig

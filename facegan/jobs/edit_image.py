@@ -77,9 +77,8 @@ class EditImageConfig:
         full_frame: Whether the edit goes back into the whole photograph or frame; without it the
             model's square is written.
         paste: What of it goes back: what the edit changed, or all that the model paints of the
-            face, or of the whole square. None takes what changed. In a video that is blended into
-            the square as the model sees it, and of this the face goes back, or the whole square if
-            a part lies outside of the face.
+            face, or of the whole square. None takes what changed, in a video only
+            within the face unless a part lies outside of it.
         colour_match: Whether it takes the colours around it.
         deflicker: Steadies a video.
         face: Which person of a video: "largest", or 0, 1, ... by size.
@@ -537,7 +536,6 @@ def _edit_video(
         frame_steps=config.frame_steps,
         # A square that goes into no frame is the model's own.
         paste=config.paste or ("change" if config.full_frame else "square"),
-        colour_match=config.colour_match,
     )
     how = RenderConfig(
         output="full_frame" if config.full_frame else "generated",

@@ -18,7 +18,7 @@ import numpy as np
 
 from facegan.bundle import Manifest, TensorSpec
 from facegan.errors import DataError
-from facegan.face.align import change_mask, paste_back
+from facegan.face.align import change_mask
 from facegan.face.conditioning import SOURCE, DomainConditioningConfig, encode_conditioning
 from facegan.face.landmarks import DetectorConfig
 from facegan.image import to_float
@@ -52,7 +52,6 @@ class VideoEdit:
         frame_steps: Steps of the search for a frame, from the style of the one before.
         paste: What goes back: what the edit changes, or all that is painted of the face, or of the
             square.
-        colour_match: Whether what the edit changes takes the colours around it.
     """
 
     catalogue: Catalogue
@@ -61,7 +60,6 @@ class VideoEdit:
     edit: EditConfig
     frame_steps: int
     paste: Literal["change", "face", "square"]
-    colour_match: bool
 
     @property
     def pasted(self) -> Literal["face", "square"]:
@@ -81,7 +79,6 @@ class VideoEdit:
             "strength": self.edit.strength,
             "frame_steps": self.frame_steps,
             "paste": self.paste,
-            "colour_match": self.colour_match,
         }
 
 
@@ -135,7 +132,10 @@ class VideoEditor:
         self._ended = True
 
     def generate(self, inputs: Arrays) -> np.ndarray:
-        """Edits frames {"source": [B, S, S, 3] uint8}: [B, S, S, 3] uint8."""
+        """Edits frames {"source": [B, S, S, 3] uint8}: [B, S, S, 3] uint8, as they are painted.
+
+        Where only what the edit changes goes back, a fourth channel says where that is.
+        """
         images, edit = inputs[SOURCE], self._edit
         if self._last is None:
             self._last = self._finder.find_w(images[0], "the first face", self._watched)
@@ -147,18 +147,19 @@ class VideoEditor:
         )
         if edit.paste != "change":
             return edited
-        frames = zip(images, self._finder.paint(w), edited, strict=True)
-        return np.stack([self._blend(*frame) for frame in frames])
+        frames = zip(self._finder.paint(w), edited, strict=True)
+        masks = np.stack([self._find_change(*frame) for frame in frames])
+        shown = np.rint(masks * 255.0).astype(np.uint8)
+        return np.concatenate([edited, shown[..., None]], axis=-1)
 
-    def _blend(self, source: np.ndarray, painted: np.ndarray, edited: np.ndarray) -> np.ndarray:
-        """Puts what the edit changes into a frame's square, which keeps the rest."""
+    def _find_change(self, painted: np.ndarray, edited: np.ndarray) -> np.ndarray:
+        """Where an edit changes a frame's square, steadied: [S, S] float32."""
         mask = change_mask(painted, edited)
         if self._mask is not None:
             # The squares follow the face, so places in them are places in the face.
             mask = _MASK_MEMORY * self._mask + (1.0 - _MASK_MEMORY) * mask
         self._mask = mask.astype(np.float32)
-        match = self._edit.colour_match
-        return paste_back(source, edited, np.eye(2, 3), self._mask, colour_match=match)
+        return self._mask
 
     def _go_on(self, done: int, total: int | None, unit: str) -> None:
         if self._ended:

@@ -23,7 +23,8 @@ class Job:
         image: [H, W, 3] uint8, the source frame, where it is needed.
         face: The face to show, None for a frame that is copied or blank.
         inputs: What the generator is given, by name.
-        generated: [S, S, 3] uint8, what it made of that.
+        generated: [S, S, 3] uint8, what it made of that; a fourth channel says how much of each
+            pixel goes into a full frame.
         picture: What is encoded, uint8.
         guide: [S, S, 3] uint8, the source's face as large as the generated picture, where the
             generator looks at it; movement is read from it.
@@ -76,7 +77,9 @@ class Composer:
             if self._deflicker is not None:
                 self._deflicker.reset()
             return self._without_face(job)
-        patch = job.generated
+        patch, shown = job.generated, None
+        if patch.shape[-1] == 4:
+            patch, shown = np.ascontiguousarray(patch[..., :3]), patch[..., 3]
         if self._deflicker is not None:
             patch = self._deflicker(patch, job.guide)
         if self._background is not None and job.label_map is not None:
@@ -87,6 +90,8 @@ class Composer:
             mask = face_mask(job.face.landmarks_xy_px, self._plan.size_px, self._feather)
         else:
             mask = square_mask(self._plan.size_px, self._feather)
+        if shown is not None:
+            mask = mask * (shown.astype(np.float32) / np.float32(255.0))
         return paste_back(
             job.image, patch, job.face.patch_to_frame, mask, colour_match=self._colour_match
         )

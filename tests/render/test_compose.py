@@ -54,6 +54,24 @@ def test_generated_square_passes_as_it_is(random):
     np.testing.assert_array_equal(composer(job_for(plan, 0, None, picture)), picture)
 
 
+def test_a_fourth_channel_says_how_much_is_pasted(random):
+    plan, composer = make()
+    image = random.integers(0, 100, (120, 120, 3), dtype=np.uint8)
+    picture = random.integers(150, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    whole = composer(job_for(plan, 0, image, picture))
+
+    def paste(share):
+        shown = np.full((SIZE, SIZE, 1), share, np.uint8)
+        return composer(job_for(plan, 0, image, np.concatenate([picture, shown], axis=-1)))
+
+    np.testing.assert_array_equal(paste(255), whole)
+    np.testing.assert_array_equal(paste(0), image)
+    np.testing.assert_allclose(paste(128), (image + whole.astype(float)) / 2, atol=2)
+    _, square = make(full_frame=False)
+    marked = np.concatenate([picture, picture[..., :1]], axis=-1)
+    np.testing.assert_array_equal(square(job_for(plan, 0, None, marked)), picture)
+
+
 def test_pasting_changes_the_face_only_and_not_the_source_array(random):
     plan, composer = make()
     image = random.integers(0, 100, (120, 120, 3), dtype=np.uint8)
