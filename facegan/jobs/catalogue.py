@@ -23,7 +23,7 @@ from facegan.errors import ConfigError, DataError
 from facegan.evaluation.locality import Locality, mean_locality, measure_edit
 from facegan.face.label_maps import resize_labels
 from facegan.face.labels import LabelSchema, schema_colours
-from facegan.face.landmarks import DetectorConfig, resize_landmarks
+from facegan.face.landmarks import DetectorConfig
 from facegan.face.parsing import ParserConfig, make_parser
 from facegan.image import make_grid, resize, to_uint8, write_image
 from facegan.models.local_editing import (
@@ -36,18 +36,19 @@ from facegan.models.local_editing import (
     part_labels,
     part_names,
     spherical_k_means,
+    spread_membership,
+    spread_size,
     transfer,
 )
-from facegan.preparation.faces import find_largest_face
+from facegan.preparation.small_faces import find_small_face
 from facegan.progress import ProgressFactory, no_progress
 from facegan.render.engine import BundleMethods, load_engine
 from facegan.render.sampling import draw_latents, latent_conditioning, map_latents
 
 ENDING = ".npz"
-# Detectors find no face in smaller pictures.
-_LEAST_SEARCHED_PX = 256
-# What is painted together has so many pixels at most, and so many pictures.
-_MOST_PIXELS, _MOST_PICTURES = 1 << 20, 16
+# What is painted together has so many pixels at most, and so many pictures. Memberships at full
+# size take most of the memory.
+_MOST_PIXELS, _MOST_PICTURES = 1 << 19, 16
 # Pictures of an overview, and their least height and width.
 _SHOWN, _SHOWN_PX = 10, 128
 # How far the region of a part is widened before an edit is measured in it: the share of the
@@ -75,7 +76,7 @@ class CatalogueConfig:
     KIND: ClassVar[str] = "catalogue"
 
     samples: int = 500
-    clusters: int = 16
+    clusters: int = 24
     pixels: int = 256
     named: int = 200
     truncation: float = 1.0
@@ -131,13 +132,13 @@ class _Regions:
 
     def __call__(self, image: np.ndarray) -> np.ndarray | None:
         """[S, S] uint8 ids of the schema, S the parser's size; None where no face is found."""
-        size = self._parser.size
-        searched = max(size, _LEAST_SEARCHED_PX)
-        face = find_largest_face(resize(image, searched, searched), self._detector)
+        face = find_small_face(image, self._detector)
         if face is None:
             return None
-        landmarks = resize_landmarks(face.landmarks_xy_px, (searched, searched), (size, size))
-        return self._parser(resize(image, size, size), landmarks)
+        size = self._parser.size
+        # Straight from the picture: enlarged and reduced again it would be blurred.
+        shown = resize(image, size, size)
+        return self._parser(shown, face.resize(size, size).landmarks_xy_px)
 
 
 def fit_catalogue(
@@ -179,7 +180,7 @@ def fit_catalogue(
     random = np.random.default_rng(config.seed)
     w = sampler.draw(random, config.samples, config.truncation)
     centroids = _find_centroids(sampler, w, config, random, progress)
-    moments, ids, shares = _weigh(sampler, w, centroids, progress)
+    contributions, ids, shares = _weigh(sampler, w, centroids, progress)
     faces = _find_regions(sampler, regions, w[: config.named], progress)
     if not faces:
         raise DataError(
@@ -192,10 +193,11 @@ def fit_catalogue(
     counts = count_parts(ids[found], maps, regions.schema, config.clusters)
     names = name_clusters(counts, parts)
     catalogue = Catalogue(
-        contributions=measure_contributions(moments, shares),
+        contributions=contributions,
         names=names,
         centroids=centroids,
         fingerprint=sampler.manifest.fingerprint(),
+        shares=shares.astype(np.float32),
         settings=encode(config),
     )
     catalogue.save(output)
@@ -261,25 +263,41 @@ def _trace(sampler: _Sampler, w: np.ndarray) -> np.ndarray:
 def _weigh(
     sampler: _Sampler, w: np.ndarray, centroids: np.ndarray, progress: ProgressFactory
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Moments by layer, the clusters of all pixels [N, S, S], and the clusters' shares [K]."""
-    moments: dict[str, np.ndarray] = {}
+    """Contributions by layer, the clusters of all pixels [N, S, S], and their shares [K]."""
+    # A catalogue has the layers in the bundle's order, whatever that of a method's outputs is.
+    layers = [spec.name for spec in sampler.manifest.methods["find_scales"].outputs]
+    # Each layer's memberships are spread as far as its kernel goes; 0 is not at all.
+    cluster_size = sampler.manifest.methods["trace_features"].outputs[0].shape[1] or 0
+    reach = {name: spread_size(name) or 0 for name in layers}
+    reach = {name: size if size <= cluster_size else 0 for name, size in reach.items()}
+    sizes = sorted(set(reach.values()) - {0})
+    clusters = len(centroids)
+    moments: dict[str, Any] = dict.fromkeys(layers, 0.0)
+    shares: Any = 0.0
     ids = []
     with progress("Weigh") as report:
         for rows in sampler.batches(len(w)):
             report(rows.start, len(w), "face")
             ids.append(assign_clusters(_trace(sampler, w[rows]), centroids))
-            membership = ids[-1][..., None] == np.arange(len(centroids), dtype=np.int32)
-            weighed = sampler.methods.run(
-                "weigh_channels", {"w": w[rows], "membership": membership.astype(np.float32)}
+            own = (ids[-1][..., None] == np.arange(clusters)).astype(np.float32)
+            # All in one call: the layers' features cost more than the memberships.
+            membership = np.concatenate(
+                [own, *(spread_membership(own, size) for size in sizes)], axis=-1
             )
-            for name, value in weighed.items():
-                moments[name] = moments.get(name, 0.0) + value.sum(axis=0, dtype=np.float64)
+            weighed = sampler.methods.run(
+                "weigh_channels", {"w": w[rows], "membership": membership}
+            )
+            shares = shares + membership.mean(axis=(1, 2), dtype=np.float64).sum(axis=0)
+            for name in layers:
+                moments[name] = moments[name] + weighed[name].sum(axis=0, dtype=np.float64)
         report(len(w), len(w), "face")
-    all_ids = np.concatenate(ids)
-    shares = np.bincount(all_ids.ravel(), minlength=len(centroids)) / all_ids.size
-    # A bundle tells its methods' outputs in the order of their names, a catalogue in its own.
-    order = [spec.name for spec in sampler.manifest.methods["find_scales"].outputs]
-    return {name: moments[name] / len(w) for name in order}, all_ids, shares
+    first = {name: clusters * [0, *sizes].index(size) for name, size in reach.items()}
+    places = {name: slice(start, start + clusters) for name, start in first.items()}
+    contributions = measure_contributions(
+        {name: moments[name][:, places[name]] / len(w) for name in layers},
+        {name: shares[places[name]] / len(w) for name in layers},
+    )
+    return contributions, np.concatenate(ids), shares[:clusters] / len(w)
 
 
 def _find_regions(

@@ -5,9 +5,10 @@ channel whose energy lies within the clusters of a part can take its scale from 
 little but that part changes.
 
 Reference: Collins et al., "Editing in Style: Uncovering the Local Semantics of GANs", CVPR 2020.
-Differences: clusters are named by a face parser, not by hand, and several may share a name; the
-channels that a layer's style scales are those that are weighed, which in StyleGAN2 come into a
-convolution, not out of it.
+Differences: clusters are named by a face parser, not by hand, and several may share a name. The
+channels that a layer's style scales are those that are weighed; in StyleGAN2 they come into a
+convolution, which carries them into their neighbourhood, and that is taken into account. The budget
+of an edit is one for all layers, and counts as if a part were as large as all the rest.
 """
 
 from __future__ import annotations
@@ -179,20 +180,58 @@ def _gather(
     return mean, directions
 
 
+def spread_size(layer: str) -> int | None:
+    """Height and width of the feature maps that a layer's kernel spreads; None for one of 1x1.
+
+    Args:
+        layer: As ``StyleGAN2Synthesis`` calls its layers, "up_8" and so on.
+    """
+    kind, size = layer.split("_")
+    return {"up": int(size) // 2, "conv": int(size)}.get(kind)
+
+
+def spread_membership(membership: np.ndarray, size: int) -> np.ndarray:
+    """Takes the neighbourhood's mean of how far pixels belong to clusters.
+
+    A kernel of 3x3 carries each pixel of its input into the ones around. In maps of few pixels
+    these are most of the face: without this, their channels would seem to change a part alone.
+
+    Args:
+        membership: [B, S, S, K] float.
+        size: Height and width of the layer's maps, which tell how far that is; beyond S nothing
+            is spread.
+
+    Returns:
+        [B, S, S, K] float32, the mean at ``size`` and again repeated.
+    """
+    batch, height, _, clusters = membership.shape
+    if size > height:
+        return membership.astype(np.float32)
+    factor = height // size
+    blocks = membership.reshape(batch, size, factor, size, factor, clusters)  # rank 6
+    means = blocks.mean(axis=(2, 4), dtype=np.float32)  # rank 4
+    padded = np.pad(means, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    windows = [
+        padded[:, row : row + size, column : column + size]
+        for row in range(3)
+        for column in range(3)
+    ]
+    spread = np.mean(windows, axis=0, dtype=np.float32)
+    return spread.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
 def measure_contributions(
-    moments: Mapping[str, np.ndarray], shares: np.ndarray
+    moments: Mapping[str, np.ndarray], shares: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Measures how much of each channel's energy lies in each cluster.
 
     M[k, c] is the mean over pictures and pixels of A^2 U, with the membership U of cluster k and
     the channel A brought to mean 0 and variance 1. As the clusters share the pixels out, the sum
-    over them is 1. It is not divided by a cluster's size: what the channels' choice has to bound is
-    the energy that lies elsewhere, and a small part that has most of a channel's energy is what is
-    looked for. A channel that is the same everywhere belongs to each cluster by its size.
+    over them is 1. A channel that is the same everywhere belongs to each cluster by its size.
 
     Args:
         moments: Layer -> [2, K, C] float, the means over pictures and pixels of x U and x^2 U.
-        shares: [K] float, the means of U.
+        shares: Layer -> [K] float, the means of U.
 
     Returns:
         Layer -> [K, C] float32.
@@ -203,11 +242,11 @@ def measure_contributions(
     for layer, (first, second) in moments.items():
         first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
         mean, square = first.sum(axis=0), second.sum(axis=0)
-        variance = square - mean**2
+        share = np.asarray(shares[layer], np.float64)[:, None]
+        energy = np.maximum(second - 2 * mean * first + mean**2 * share, 0.0)
         # The difference of two float32 sums: what is left of a constant is rounding.
-        constant = variance <= 1e-6 * square
-        energy = second - 2 * mean * first + mean**2 * shares[:, None]
-        energy = np.where(constant, shares[:, None], np.maximum(energy, 0.0))
+        constant = square - mean**2 <= 1e-6 * square
+        energy = np.where(constant, share, energy)
         found[layer] = (energy / energy.sum(axis=0)).astype(np.float32)
     return found
 
@@ -269,7 +308,11 @@ def _enlarge(grid: np.ndarray, size: int) -> np.ndarray:
 
 
 def name_clusters(counts: np.ndarray, parts: Sequence[str]) -> tuple[str, ...]:
-    """Names each cluster by the part that it and no other cluster tells best.
+    """Names each cluster by a part that it has much of and has much to do with.
+
+    The score is the share of the cluster that lies in the part, by the square of the share of the
+    part that lies in the cluster. With the square, a cluster of most of the eyes and some of the
+    larger brows is the eyes'; that share alone would name clusters after every part that is small.
 
     Args:
         counts: [K, P] int, pixels of each cluster in each part.
@@ -279,24 +322,24 @@ def name_clusters(counts: np.ndarray, parts: Sequence[str]) -> tuple[str, ...]:
         K names; some may come up more than once and others never.
     """
     counts = counts.astype(np.float64)
-    covered = counts / np.maximum(counts.sum(axis=0), 1)
     pure = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    score = 2 * covered * pure / np.maximum(covered + pure, 1e-12)
-    return tuple(parts[number] for number in score.argmax(axis=1))
+    covered = counts / np.maximum(counts.sum(axis=0), 1)
+    return tuple(parts[number] for number in (pure * covered**2).argmax(axis=1))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class EditConfig:
     """Which channels of a part are changed, and how far.
 
-    In each layer the channels are gone through from the largest contribution M to the part to the
-    smallest, and taken while the sum of 1 - M over them stays below ``epsilon`` and M above
-    ``rho``.
+    The channels of all layers are gone through from the largest contribution M to the part (as
+    ``Catalogue.part_contributions`` gives it) to the smallest, and taken while the sum of 1 - M
+    over them, divided by the number of all channels, stays below ``epsilon``, and M above ``rho``.
 
     Attributes:
-        rho: Least contribution; one number, or one by layer.
-        epsilon: How much of their energy may lie in other parts, summed over a layer's channels;
-            one number, or one by layer.
+        rho: Least contribution; one number, or one by layer. At 0.5 a channel is as strong in the
+            part as elsewhere, at 0.8 four times as strong.
+        epsilon: How much may change elsewhere. One number is for all layers together. Numbers by
+            layer are for the channels of each alone, and other layers are left as they are.
         strength: 0 leaves the face, 1 takes the other's scales, more exaggerates.
         layers: Names of the layers that are changed; None is all.
     """
@@ -304,7 +347,7 @@ class EditConfig:
     KIND: ClassVar[str] = "edit"
 
     rho: float | dict[str, float] = 0.0
-    epsilon: float | dict[str, float] = 10.0
+    epsilon: float | dict[str, float] = 0.004
     strength: float = 1.0
     layers: tuple[str, ...] | None = None
 
@@ -317,23 +360,27 @@ class EditConfig:
             raise ConfigError(f"strength must be from 0 to 4, got {self.strength}.")
 
 
-def choose_channels(contribution: np.ndarray, *, rho: float, epsilon: float) -> np.ndarray:
-    """Chooses the channels of a layer that change a part and little else.
+def choose_channels(
+    contribution: np.ndarray, *, rho: float | np.ndarray, epsilon: float
+) -> np.ndarray:
+    """Chooses the channels that change a part and little else.
 
     Args:
         contribution: [C] float in [0, 1], of each channel to the part.
-        rho: As ``EditConfig`` has it.
+        rho: As ``EditConfig`` has it; one number, or [C].
         epsilon: As ``EditConfig`` has it.
 
     Returns:
         [C] bool.
 
-    Reference: Collins et al., section 3.3.
+    Reference: Collins et al., section 3.3. Differences: the sum is divided by C, so that one
+        epsilon does for narrow and wide nets; and C may be the channels of all layers. A budget for
+        each layer makes every layer take its best channels, even where none is local.
     """
     order = np.argsort(-contribution, kind="stable")
     spent = np.cumsum(1.0 - contribution[order].astype(np.float64))
     chosen = np.zeros(len(contribution), bool)
-    chosen[order] = spent < epsilon
+    chosen[order] = spent < epsilon * len(contribution)
     return chosen & (contribution > rho)
 
 
@@ -347,6 +394,7 @@ class Catalogue:
         names: The part that each cluster is named after.
         centroids: [K, F] float32, the clusters' directions.
         fingerprint: Of the bundle's manifest.
+        shares: [K] float32, how much of all pixels each cluster has; None takes them as equal.
         settings: JSON values, what the catalogue was made with.
 
     Raises:
@@ -360,6 +408,7 @@ class Catalogue:
     names: tuple[str, ...]
     centroids: np.ndarray
     fingerprint: str
+    shares: np.ndarray | None = None
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -377,6 +426,14 @@ class Catalogue:
                     f"{name!r} of a catalogue must be finite float32 [{clusters}, C], got "
                     f"{array.dtype} {list(array.shape)}."
                 )
+        shares = self.shares
+        if shares is not None and (
+            shares.shape != (clusters,) or not (shares >= 0).all() or abs(shares.sum() - 1) > 1e-3
+        ):
+            raise DataError(
+                f"The shares of a catalogue must be [{clusters}], at least 0 and have the sum 1, "
+                f"got {shares}."
+            )
         for name, array in self.contributions.items():
             if array.min() < 0 or np.abs(array.sum(axis=0) - 1).max() > 1e-3:
                 raise DataError(
@@ -407,7 +464,13 @@ class Catalogue:
             )
 
     def part_contributions(self, part: str) -> dict[str, np.ndarray]:
-        """Layer -> [C] float32, how much of each channel's energy lies in a part.
+        """How much of each channel's energy would lie in a part as large as all the rest.
+
+        This is M / a : (1 - M) / (1 - a) as a share, for the energy's share M in the part's
+        clusters, and a theirs of all pixels. So one budget does for eyes and for hair.
+
+        Returns:
+            Layer -> [C] float64 in [0, 1].
 
         Raises:
             ConfigError: The catalogue has no such part.
@@ -415,7 +478,15 @@ class Catalogue:
         if part not in self.names:
             raise unknown_name("A part", part, self.parts, what="value")
         members = np.array(self.names) == part
-        return {name: array[members].sum(axis=0) for name, array in self.contributions.items()}
+        shares = np.full(len(members), 1 / len(members)) if self.shares is None else self.shares
+        # A part without pixels, or with all of them, has no rest to be compared with.
+        area = min(max(float(shares[members].sum()), 1e-6), 1 - 1e-6)
+        found = {}
+        for name, array in self.contributions.items():
+            inside = array[members].sum(axis=0, dtype=np.float64)
+            inside, outside = inside / area, array[~members].sum(axis=0) / (1 - area)
+            found[name] = inside / np.maximum(inside + outside, 1e-30)
+        return found
 
     def choose(self, part: str, config: EditConfig) -> dict[str, np.ndarray]:
         """Layer -> [C] bool, the channels that are changed with a part.
@@ -423,23 +494,31 @@ class Catalogue:
         Raises:
             ConfigError: The catalogue has no such part, or the config names other layers.
         """
-        layers = tuple(self.contributions) if config.layers is None else config.layers
-        named: list[str] = [*layers]
+        named: list[str] = [*(config.layers or ())]
         for value in (config.rho, config.epsilon):
             named += value if isinstance(value, dict) else ()
         for name in named:
             if name not in self.contributions:
                 raise unknown_name("A layer", name, self.contributions, what="value")
-        return {
-            name: choose_channels(
-                contribution,
-                rho=_of_layer("rho", config.rho, name),
-                epsilon=_of_layer("epsilon", config.epsilon, name),
+        contributions = self.part_contributions(part)
+        changed = list(contributions if config.layers is None else config.layers)
+        # Layers that share a budget.
+        groups: list[tuple[list[str], float]] = []
+        if isinstance(config.epsilon, dict):
+            groups += [([name], config.epsilon[name]) for name in changed if name in config.epsilon]
+        elif changed:
+            groups.append((changed, config.epsilon))
+        chosen = {name: np.zeros(len(array), bool) for name, array in contributions.items()}
+        for names, epsilon in groups:
+            rho = [np.full(len(chosen[name]), _rho_of(config, name)) for name in names]
+            taken = choose_channels(
+                np.concatenate([contributions[name] for name in names]),
+                rho=np.concatenate(rho),
+                epsilon=epsilon,
             )
-            if name in layers
-            else np.zeros(len(contribution), bool)
-            for name, contribution in self.part_contributions(part).items()
-        }
+            ends = np.cumsum([len(chosen[name]) for name in names])
+            chosen.update(zip(names, np.split(taken, ends[:-1]), strict=True))
+        return chosen
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the catalogue as an ``.npz`` file, whole or not at all.
@@ -457,6 +536,8 @@ class Catalogue:
             "settings": self.settings,
         }
         arrays = {_HEADER: np.array(json.dumps(header)), _CENTROIDS: self.centroids}
+        if self.shares is not None:
+            arrays[_SHARES] = self.shares
         for name, array in self.contributions.items():
             arrays[_LAYER + name] = array
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -470,18 +551,18 @@ class Catalogue:
             temporary.unlink(missing_ok=True)
 
 
-_HEADER, _CENTROIDS, _LAYER = "header", "centroids", "layer/"
+_HEADER, _CENTROIDS, _SHARES, _LAYER = "header", "centroids", "shares", "layer/"
 
 
-def _of_layer(name: str, value: float | dict[str, float], layer: str) -> float:
-    if not isinstance(value, dict):
-        return value
-    if layer not in value:
+def _rho_of(config: EditConfig, layer: str) -> float:
+    if not isinstance(config.rho, dict):
+        return config.rho
+    if layer not in config.rho:
         raise ConfigError(
-            f"{name} must have a number for each layer that is changed; {layer!r} is missing. Add "
-            "it, or name the layers that are changed."
+            f"rho must have a number for each layer that is changed; {layer!r} is missing. Add it, "
+            "or name the layers that are changed."
         )
-    return value[layer]
+    return config.rho[layer]
 
 
 def load_catalogue(path: str | os.PathLike[str]) -> Catalogue:
@@ -507,14 +588,15 @@ def load_catalogue(path: str | os.PathLike[str]) -> Catalogue:
                     f"{Catalogue.VERSION}. Make it again."
                 )
             expected = {_HEADER, _CENTROIDS, *(_LAYER + name for name in header["layers"])}
-            if set(found) != expected:
-                wrong = ", ".join(sorted(set(found) ^ expected))
+            if set(found) - {_SHARES} != expected:
+                wrong = ", ".join(sorted((set(found) - {_SHARES}) ^ expected))
                 raise ValueError(f"{wrong} is missing or unknown")
             return Catalogue(
                 contributions={name: found[_LAYER + name] for name in header["layers"]},
                 names=tuple(map(str, header["names"])),
                 centroids=found[_CENTROIDS],
                 fingerprint=str(header["fingerprint"]),
+                shares=found[_SHARES] if _SHARES in found else None,
                 settings=dict(header["settings"]),
             )
     # What is raised for a file that is cut, changed, of another kind, or of other contents.

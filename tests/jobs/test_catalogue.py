@@ -8,15 +8,22 @@ from facegan.errors import BundleError, ConfigError, DataError
 from facegan.face.landmarks import MEAN_SHAPE, Face
 from facegan.face.parsing import ParserConfig
 from facegan.image import read_image
-from facegan.jobs import catalogue as job
 from facegan.jobs.catalogue import CatalogueConfig, fit_catalogue, measure_locality
-from facegan.models.local_editing import EditConfig, load_catalogue, transfer
+from facegan.models.local_editing import (
+    EditConfig,
+    load_catalogue,
+    measure_contributions,
+    spread_membership,
+    transfer,
+)
+from facegan.preparation import small_faces
 from facegan.render.engine import BundleMethods
 from facegan.render.sampling import draw_latents, map_latents
 from tests.style_puppet import export_style_puppet
 from tests.toy_bundle import export_puppet, repeat_drawing
 
 SIZE = 32
+FINDER = "facegan.preparation.small_faces.find_largest_face"
 SMALL = CatalogueConfig(
     samples=20, clusters=5, pixels=64, named=8, seed=1, parser=ParserConfig(size=64)
 )
@@ -36,7 +43,7 @@ def detector(monkeypatch):
         landmarks = ((MEAN_SHAPE * 0.6 + 0.2) * height).astype(np.float32)
         return Face(landmarks, np.float32([0, 0, height, height]), 1.0)
 
-    monkeypatch.setattr(job, "find_largest_face", find)
+    monkeypatch.setattr(FINDER, find)
 
 
 def test_a_catalogue_is_the_same_bits_each_time(bundle, tmp_path):
@@ -70,24 +77,33 @@ def test_contributions_are_those_of_the_traced_features(bundle, tmp_path):
     a = (x - x.mean(axis=(0, 1, 2))) / x.std(axis=(0, 1, 2))
     direct = [(a**2 * (ids == k)[..., None]).mean(axis=(0, 1, 2)) for k in range(5)]
     np.testing.assert_allclose(found.contributions["rgb_32"], direct, atol=1e-4)
+    # The convolution conv_32 gets what up_32 gave, and spreads it.
+    shares = [(ids == k).mean() for k in range(5)]
+    np.testing.assert_allclose(found.shares, shares, rtol=1e-5)
+    membership = spread_membership(np.eye(5, dtype=np.float32)[ids], 32)
+    found_moments = methods.run("weigh_channels", {"w": w, "membership": membership})["conv_32"]
+    conv = measure_contributions(
+        {"conv": found_moments.mean(axis=0)}, {"conv": membership.mean(axis=(0, 1, 2))}
+    )
+    np.testing.assert_allclose(found.contributions["conv_32"], conv["conv"], atol=1e-5)
 
 
 def test_faces_that_are_not_found_only_give_no_names(bundle, tmp_path, monkeypatch):
     whole = fit_catalogue(bundle, tmp_path / "a.npz", SMALL)
-    find, calls = job.find_largest_face, []
+    find, calls = small_faces.find_largest_face, []
 
     def sometimes(image, config):
         calls.append(image.shape)
         return find(image, config) if len(calls) % 2 else None
 
-    monkeypatch.setattr(job, "find_largest_face", sometimes)
+    monkeypatch.setattr(FINDER, sometimes)
     part = fit_catalogue(bundle, tmp_path / "b.npz", SMALL)
     assert (whole["named"], part["named"]) == (8, 4)
     # Pictures are enlarged for the detector.
     assert set(calls) == {(256, 256, 3)}
     a, b = (load_catalogue(tmp_path / name).contributions for name in ("a.npz", "b.npz"))
     np.testing.assert_array_equal(a["conv_16"], b["conv_16"])
-    monkeypatch.setattr(job, "find_largest_face", lambda image, config: None)
+    monkeypatch.setattr(FINDER, lambda image, config: None)
     with pytest.raises(DataError, match="No face is found in 8 pictures"):
         fit_catalogue(bundle, tmp_path / "c.npz", SMALL)
     assert not (tmp_path / "c.npz").exists()
@@ -97,7 +113,7 @@ def test_locality_is_measured_over_pairs(bundle, tmp_path):
     fit_catalogue(bundle, tmp_path / "a.npz", SMALL)
     made = load_catalogue(tmp_path / "a.npz")
     part = made.parts[0]
-    config = EditConfig(epsilon=3.0)
+    config = EditConfig(epsilon=0.1)
     found = measure_locality(bundle, made, part, pairs=3, seed=2, config=config)
     assert found["part"] == part and found["pairs"] == 3
     assert found["ratio"] == pytest.approx(found["inside"] / found["outside"])
@@ -109,7 +125,7 @@ def test_locality_is_measured_over_pairs(bundle, tmp_path):
 def test_faces_without_the_part_are_drawn_again(bundle, tmp_path, monkeypatch):
     fit_catalogue(bundle, tmp_path / "a.npz", SMALL)
     made = load_catalogue(tmp_path / "a.npz")
-    monkeypatch.setattr(job, "find_largest_face", lambda image, config: None)
+    monkeypatch.setattr(FINDER, lambda image, config: None)
     with pytest.raises(DataError, match="Only 0 of 8 pictures show a face with the part"):
         measure_locality(bundle, made, made.parts[0], pairs=2)
 

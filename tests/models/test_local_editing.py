@@ -21,6 +21,8 @@ from facegan.models.local_editing import (
     part_labels,
     part_names,
     spherical_k_means,
+    spread_membership,
+    spread_size,
     transfer,
 )
 
@@ -128,7 +130,8 @@ def test_contributions_follow_from_the_moments():
     ids = random.integers(0, 4, (6, 5, 5))
     u = np.eye(4)[ids]
     moments = [np.einsum("nhwc,nhwk->kc", power, u) / ids.size for power in (x, x**2)]
-    found = measure_contributions({"conv": np.stack(moments)}, u.mean(axis=(0, 1, 2)))["conv"]
+    shares = u.mean(axis=(0, 1, 2))
+    found = measure_contributions({"conv": np.stack(moments)}, {"conv": shares})["conv"]
     a = (x - x.mean(axis=(0, 1, 2))) / x.std(axis=(0, 1, 2))
     direct = np.einsum("nhwc,nhwk->kc", a**2, u) / ids.size
     np.testing.assert_allclose(found, direct, atol=1e-5)
@@ -142,9 +145,23 @@ def test_a_channel_that_is_silent_elsewhere_belongs_to_one_cluster():
     x[..., 0] = u[..., 1] * np.array([1, -1])[:, None, None]
     x[..., 1] = 7  # the same everywhere
     moments = np.stack([np.einsum("nhwc,nhwk->kc", x**p, u) / 32 for p in (1, 2)])
-    found = measure_contributions({"a": moments}, np.array([0.5, 0.25, 0.25]))["a"]
+    found = measure_contributions({"a": moments}, {"a": np.array([0.5, 0.25, 0.25])})["a"]
     np.testing.assert_allclose(found[:, 0], [0, 1, 0], atol=1e-7)
     np.testing.assert_allclose(found[:, 1], [0.5, 0.25, 0.25])
+
+
+def test_memberships_spread_into_the_neighbourhood():
+    membership = np.zeros((1, 8, 8, 2), np.float32)
+    membership[0, 2:4, 0:2, 0] = 1  # the pixel (1, 0) of 4x4
+    membership[..., 1] = 1 - membership[..., 0]
+    spread = spread_membership(membership, 4)
+    grid = np.zeros((4, 4))
+    # A 3x3 mean; at the left edge the pixel counts for the one beyond, too.
+    grid[0:3, 0], grid[0:3, 1] = 2 / 9, 1 / 9
+    np.testing.assert_allclose(spread[0, ..., 0], grid.repeat(2, 0).repeat(2, 1), rtol=1e-6)
+    np.testing.assert_allclose(spread.sum(axis=-1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(spread_membership(membership, 16), membership)
+    assert [spread_size(name) for name in ("conv_4", "rgb_4", "up_8")] == [4, None, 4]
 
 
 def test_parts_gather_labels_of_every_schema():
@@ -215,30 +232,62 @@ def scales(seed, batch=2):
 
 def test_channels_are_taken_until_the_budget_is_spent():
     m = np.array([0.5, 0.9, 0.2, 0.7, 0.9])
-    # In order: 1 and 4 (0.9, spent 0.1, 0.2), 3 (0.7, 0.5), 0 (0.5, 1.0), 2 (0.2, 1.8).
-    by_hand = {0.05: [], 0.15: [1], 0.45: [1, 4], 0.9: [1, 3, 4], 1.5: [0, 1, 3, 4]}
+    # In order: 1 and 4 (0.9, spent 0.1, 0.2), 3 (0.7, 0.5), 0 (0.5, 1.0), 2 (0.2, 1.8); of 5.
+    by_hand = {0.01: [], 0.03: [1], 0.09: [1, 4], 0.18: [1, 3, 4], 0.3: [0, 1, 3, 4]}
     for epsilon, expected in by_hand.items():
         chosen = choose_channels(m, rho=0.0, epsilon=epsilon)
         np.testing.assert_array_equal(np.flatnonzero(chosen), expected)
     assert choose_channels(m, rho=0.0, epsilon=math.inf).all()
     chosen = choose_channels(m, rho=0.7, epsilon=math.inf)
     np.testing.assert_array_equal(np.flatnonzero(chosen), [1, 4])
+    chosen = choose_channels(m, rho=np.array([0, 0, 0, 0.8, 0.95]), epsilon=math.inf)
+    np.testing.assert_array_equal(np.flatnonzero(chosen), [0, 1, 2])
 
 
 def test_a_part_has_the_energy_of_all_its_clusters():
-    made = catalogue()
+    made = catalogue(shares=np.float32([0.1, 0.8, 0.1]))
     assert made.parts == ("eyes", "mouth") and made.layers == {"conv_4": 5, "rgb_4": 2}
+    # The eyes have 0.8, 0.1, 0, 0.9, 0.5 of the energy and 0.2 of the pixels, so that their pixels
+    # have 16, 4/9, 0, 36 and 4 times as much as others.
     found = made.part_contributions("eyes")["conv_4"]
-    np.testing.assert_allclose(found, [0.8, 0.1, 0.0, 0.9, 0.5], rtol=1e-6)
-    chosen = made.choose("eyes", EditConfig(rho=0.3, epsilon={"conv_4": 0.5, "rgb_4": 9}))
-    np.testing.assert_array_equal(chosen["conv_4"], [True, False, False, True, False])
-    np.testing.assert_array_equal(chosen["rgb_4"], [True, True])
+    np.testing.assert_allclose(found, [16 / 17, 4 / 13, 0.0, 36 / 37, 4 / 5], rtol=1e-6)
+    # Without shares the three clusters are equally large.
+    found = catalogue().part_contributions("mouth")["rgb_4"]
+    np.testing.assert_allclose(found, [2 / 3, 0.0], rtol=1e-6)
+
+
+def test_a_part_that_is_all_has_all():
+    made = catalogue(names=("eyes",) * 3, shares=np.float32([0.1, 0.8, 0.1]))
+    np.testing.assert_allclose(made.part_contributions("eyes")["conv_4"], 1, rtol=1e-6)
+
+
+def chosen_by_layer(part="eyes", **settings):
+    made = catalogue(shares=np.float32([0.25, 0.5, 0.25]))
+    # The eyes' contributions: conv_4 has 0.8, 0.1, 0.0, 0.9, 0.5 and rgb_4 has 0.5, 1.0.
+    chosen = made.choose(part, EditConfig(**settings))
+    return {name: np.flatnonzero(mask).tolist() for name, mask in chosen.items()}
+
+
+def test_layers_share_one_budget_or_have_their_own():
+    # In order: 1.0, 0.9, 0.8, 0.5, 0.5, 0.1, 0.0; spent 0, 0.1, 0.3, 0.8, 1.3, 2.2, 3.2 of 7.
+    assert chosen_by_layer(epsilon=0.2 / 7) == {"conv_4": [3], "rgb_4": [1]}
+    assert chosen_by_layer(epsilon=1.2 / 7) == {"conv_4": [0, 3, 4], "rgb_4": [1]}
+    assert chosen_by_layer(epsilon=9.0) == {"conv_4": [0, 1, 3, 4], "rgb_4": [0, 1]}
+    assert chosen_by_layer(epsilon=9.0, layers=("rgb_4",)) == {"conv_4": [], "rgb_4": [0, 1]}
+    assert chosen_by_layer(epsilon=9.0, layers=()) == {"conv_4": [], "rgb_4": []}
+    # By layer: conv_4 spends 0.1, 0.3, 0.8, ... of 5, and rgb_4 0, 0.5 of 2.
+    own = {"conv_4": 0.4 / 5, "rgb_4": 0.4 / 2}
+    assert chosen_by_layer(epsilon=own) == {"conv_4": [0, 3], "rgb_4": [1]}
+    assert chosen_by_layer(epsilon={"conv_4": 9.0}) == {"conv_4": [0, 1, 3, 4], "rgb_4": []}
+    found = chosen_by_layer(epsilon=9.0, rho={"conv_4": 0.6, "rgb_4": 0.4})
+    assert found == {"conv_4": [0, 3], "rgb_4": [0, 1]}
 
 
 def test_transfer_changes_the_chosen_channels_alone():
     target, reference = scales(0), scales(1, batch=1)
-    config = EditConfig(rho=0.3, epsilon=0.5, strength=0.25, layers=("conv_4",))
-    found = transfer(target, reference, catalogue(), ["eyes"], config)
+    config = EditConfig(rho=0.6, epsilon=9.0, strength=0.25, layers=("conv_4",))
+    made = catalogue(shares=np.float32([0.25, 0.5, 0.25]))
+    found = transfer(target, reference, made, ["eyes"], config)
     expected = target["conv_4"].copy()
     for channel in (0, 3):
         a, b = target["conv_4"][:, channel], reference["conv_4"][:, channel]
@@ -321,8 +370,9 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
 
     path.write_bytes(whole[: len(whole) // 2])
     refused("a.npz cannot be read as a catalogue: .* or make it again")
-    middle = len(whole) // 2
-    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    # One bit of a number that would still be one.
+    place = whole.index(arrays["layer/conv_4"].tobytes())
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     refused("cannot be read as a catalogue")
     path.write_text("{}")
     refused("cannot be read as a catalogue")
@@ -338,6 +388,8 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     refused("centroids is missing or unknown")
     write(**{"layer/rgb_4": arrays["layer/rgb_4"] * 2})
     refused("must be at least 0 and have the sum 1")
+    write(shares=np.float32([0.5, 0.5, 0.5]))
+    refused(r"The shares of a catalogue must be \[3\], at least 0 and have the sum 1")
     write(**{"layer/rgb_4": arrays["layer/rgb_4"][:2]})
     refused(r"'rgb_4' of a catalogue must be finite float32 \[3, C\], got float32 \[2, 2\]")
     write(centroids=np.array([None, 1], object))
