@@ -9,8 +9,8 @@ noise; the training step runs all four phases on a batch of four, without augmen
 same weights, inputs and random numbers, and the table says how far each one's picture is from that
 of our plain float32 net, as a share of its spread (of a training step: its losses, relatively).
 glibc's allocator is tuned to keep large blocks, which is no merit of either library; names that end
-in "/default" run without. PyTorch's variants begin with the form of the modulated convolution; see
-benchmarks/stylegan2_torch.py.
+in "/default" run without. OpenVINO reads the SavedModel or, as "openvino_onnx", the ONNX file.
+PyTorch's variants begin with the form of the modulated convolution; see stylegan2_torch.py.
 
 On a busy machine compare the processor time, with `--threads 1`: what else runs does not count
 there, though it slows memory, and PyTorch's threads wait for one another in busy loops. An engine
@@ -35,23 +35,27 @@ from benchmarks.spade import ROOT, inner_path, measure_group
 # group -> our engines and PyTorch's variants
 GROUPS = {
     "generator_float32": (
-        ("openvino", "onnxruntime", "tensorflow", "tensorflow/default", "tensorflow_portable"),
+        ("openvino", "openvino_onnx", "onnxruntime", "tensorflow", "tensorflow/default"),
         (
             *("grouped_eager", "grouped_eager/default", "grouped_cl"),
             *("grouped_compile", "grouped_cl_compile"),
             *("scaled_eager", "scaled_cl", "scaled_compile", "scaled_cl_compile"),
+            *("scaled_freeze", "scaled_cl_freeze"),
         ),
     ),
     "generator_bfloat16": (
-        ("openvino_bf16", "tensorflow_bf16"),
+        ("openvino_bf16", "openvino_onnx_bf16", "tensorflow_bf16"),
         (
             *("grouped_cl_bf16", "grouped_cl_autocast_bf16", "grouped_cl_compile_bf16"),
             *("scaled_cl_bf16", "scaled_cl_autocast_bf16", "scaled_cl_compile_bf16"),
+            "scaled_cl_freeze_bf16",
         ),
     ),
+    # Without "grouped_cl": joined with the batch, channels do not stay last, and PyTorch 2.13 gave
+    # wrong gradients of the colours' kernels.
     "training_float32": (
         ("facegan", "facegan/default"),
-        ("grouped_eager", "grouped_eager/default", "grouped_cl", "scaled_eager", "scaled_cl"),
+        ("grouped_eager", "grouped_eager/default", "scaled_eager", "scaled_cl"),
     ),
 }
 NETS = ("generator", "mapping", "discriminator")
@@ -209,16 +213,21 @@ def prepare(folder: pathlib.Path, size: int, width: int, batch: int) -> None:
 def load_generator(name: str, folder: pathlib.Path, w: np.ndarray, threads: int):
     """A function without arguments that gives the picture, of the float32 signature."""
     half = name.endswith("bf16")
-    bundle = folder / ("bfloat16" if half else "float32")
-    # OpenVINO converts the weights itself.
     onnx = folder / "float32" / "model.onnx"
     if name.startswith("openvino"):
         import openvino
+        import tensorflow as tf
 
         core = openvino.Core()
-        model = core.read_model(onnx)
-        model.reshape(list(w.shape))
+        if "onnx" in name:
+            model = core.read_model(onnx)
+            model.reshape(list(w.shape))
+        else:
+            signatures = tf.saved_model.load(str(folder / "float32")).signatures
+            portable = signatures.get("portable", signatures["serving_default"])
+            model = openvino.convert_model(portable, input=[list(w.shape)])
         settings = {
+            # It converts the weights itself.
             "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
@@ -234,9 +243,8 @@ def load_generator(name: str, folder: pathlib.Path, w: np.ndarray, threads: int)
         return lambda: session.run(None, {"w": w})[0]
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(bundle))
-    signature = "portable" if name.endswith("portable") else "serving_default"
-    function, given = loaded.signatures[signature], tf.constant(w)
+    loaded = tf.saved_model.load(str(folder / ("bfloat16" if half else "float32")))
+    function, given = loaded.signatures["serving_default"], tf.constant(w)
     return lambda _keep=loaded: function(w=given)["image"].numpy()
 
 

@@ -28,15 +28,19 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-# name, after the form -> (channels_last, compiled, bfloat16: None, "pure" or "autocast")
+# name, after the form -> (channels_last, compiled: None, "plain" or "freeze", which makes constants
+# of the weights, bfloat16: None, "pure" or "autocast")
 VARIANTS = {
-    "eager": (False, False, None),
-    "cl": (True, False, None),
-    "compile": (False, True, None),
-    "cl_compile": (True, True, None),
-    "cl_autocast_bf16": (True, False, "autocast"),
-    "cl_bf16": (True, False, "pure"),
-    "cl_compile_bf16": (True, True, "pure"),
+    "eager": (False, None, None),
+    "cl": (True, None, None),
+    "compile": (False, "plain", None),
+    "cl_compile": (True, "plain", None),
+    "freeze": (False, "freeze", None),
+    "cl_freeze": (True, "freeze", None),
+    "cl_autocast_bf16": (True, None, "autocast"),
+    "cl_bf16": (True, None, "pure"),
+    "cl_compile_bf16": (True, "plain", "pure"),
+    "cl_freeze_bf16": (True, "freeze", "pure"),
 }
 FORMS = ("grouped", "scaled")
 CLAMP = 256.0
@@ -387,7 +391,7 @@ def prepare_generator(net, w, expected, channels_last, compiled, bfloat16):
     if bfloat16 == "pure":
         net, w = net.bfloat16(), w.bfloat16()
     if compiled:
-        net = torch.compile(net)
+        net = torch.compile(net, options={"freezing": compiled == "freeze"})
     context = contextlib.nullcontext()
     if bfloat16 == "autocast":
         context = torch.autocast("cpu", torch.bfloat16)
