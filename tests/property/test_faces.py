@@ -2,7 +2,7 @@
 
 import cv2
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from facegan.face.align import (
@@ -101,9 +101,12 @@ def test_crop_and_paste_back_of_a_smooth_frame_is_nearly_identity(seed, side, x,
 
 @quick
 @given(seeds, st.floats(0.2, 1.5), st.floats(-100, 200), st.sampled_from([64, 100, 128]))
+@example(2126590178, 1.1, -0.1875, 128)
 def test_every_drawing_has_its_shape_and_moves_with_the_points(seed, scale, shift, size):
     rng = np.random.default_rng(seed)
     xy = MEAN_SHAPE * size * scale + shift + rng.normal(0, 1, (68, 2))
+    # Numbers that a move does not round, which could tip a point to the next place that is drawn.
+    xy = np.round(xy * 256) / 256
     drawing = draw_landmarks(xy, size)
     assert drawing.shape == (size, size, 3) and drawing.dtype == np.uint8
     moved = draw_landmarks(xy + (3, 5), size)
