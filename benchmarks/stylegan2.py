@@ -223,9 +223,9 @@ def load_generator(name: str, folder: pathlib.Path, w: np.ndarray, threads: int)
             model = core.read_model(onnx)
             model.reshape(list(w.shape))
         else:
-            signatures = tf.saved_model.load(str(folder / "float32")).signatures
-            portable = signatures.get("portable", signatures["serving_default"])
-            model = openvino.convert_model(portable, input=[list(w.shape)])
+            loaded = tf.saved_model.load(str(folder / "float32"))
+            name = "portable" if "portable" in loaded.signatures else "serving_default"
+            model = openvino.convert_model(loaded.signatures[name], input=[list(w.shape)])
         settings = {
             # It converts the weights itself.
             "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
