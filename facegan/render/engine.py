@@ -31,8 +31,9 @@ class EngineConfig:
     """Which runtime runs the network, and how.
 
     Args:
-        name: The runtime. ``"auto"`` takes the fastest that is installed and can read the bundle:
-            OpenVINO, ONNX Runtime, TensorFlow.
+        name: The runtime. ``"auto"`` takes the first that is installed and can read the bundle:
+            OpenVINO, ONNX Runtime, TensorFlow; TensorFlow for a graph that was made for it. Renders
+            of videos may measure instead (``facegan.render.engine_choice``).
         precision: Type the network computes in; bfloat16 with OpenVINO, or with TensorFlow and a
             bundle that was exported in it.
         num_threads: Threads of the runtime, None for as many as there are cores.
@@ -70,6 +71,7 @@ class TensorFlowEngine:
     """Runs the ``uint8`` signature of the SavedModel with TensorFlow."""
 
     name = "tensorflow"
+    precision: str
 
     def __init__(
         self, bundle_dir: str | os.PathLike[str], manifest: Manifest, config: EngineConfig
@@ -95,6 +97,7 @@ class OnnxRuntimeEngine:
     """Runs ``model.onnx`` with ONNX Runtime on the CPU."""
 
     name = "onnxruntime"
+    precision: str
 
     def __init__(
         self, bundle_dir: str | os.PathLike[str], manifest: Manifest, config: EngineConfig
@@ -142,6 +145,7 @@ class OpenVinoEngine:
     """
 
     name = "openvino"
+    precision: str
 
     def __init__(
         self, bundle_dir: str | os.PathLike[str], manifest: Manifest, config: EngineConfig
@@ -238,7 +242,9 @@ def _find_port(ports: list[Any], name: str) -> Any:
     )
 
 
-_ENGINES: dict[str, Any] = {
+EngineLoader = Callable[[str | os.PathLike[str], Manifest, EngineConfig], Engine]
+
+ENGINES: dict[str, EngineLoader] = {
     engine.name: engine for engine in (OpenVinoEngine, OnnxRuntimeEngine, TensorFlowEngine)
 }
 
@@ -257,12 +263,12 @@ def load_engine(
         ConfigError: The runtime is unknown or not installed, or cannot compute in the precision.
     """
     if isinstance(config, str):
-        if config != "auto" and config not in _ENGINES:
-            raise unknown_name("engine", config, ("auto", *_ENGINES), what="value")
+        if config != "auto" and config not in ENGINES:
+            raise unknown_name("engine", config, ("auto", *ENGINES), what="value")
         config = EngineConfig(name=config)
     manifest = read_manifest(bundle_dir, verify=True)
-    name = _choose(manifest, config) if config.name == "auto" else config.name
-    return _ENGINES[name](bundle_dir, manifest, config)
+    name = first_choice(manifest, config) if config.name == "auto" else config.name
+    return ENGINES[name](bundle_dir, manifest, config)
 
 
 class BundleMethods:
@@ -331,7 +337,12 @@ def _load_saved_model(tf: Any, bundle_dir: str | os.PathLike[str]) -> Any:
         raise BundleError(f"TensorFlow cannot load the bundle {bundle_dir}: {error}.") from error
 
 
-def _choose(manifest: Manifest, config: EngineConfig) -> str:
+def first_choice(manifest: Manifest, config: EngineConfig) -> str:
+    """The engine that is usually the fastest for a bundle, of those that are installed.
+
+    Raises:
+        ConfigError: None that is installed computes in the precision.
+    """
     if manifest.runtime == "tensorflow" and config.precision in ("float32", manifest.precision):
         return "tensorflow"  # what its graph was made for is quicker there than elsewhere
     if importlib.util.find_spec("openvino") is not None:

@@ -45,6 +45,7 @@ from facegan.progress import ProgressFactory, no_progress
 from facegan.render.compose import Composer, Job
 from facegan.render.condition import ConditionStage, Shown
 from facegan.render.engine import Engine, EngineConfig, load_engine
+from facegan.render.engine_choice import EngineChoice, choose_engine
 from facegan.render.person import read_person
 from facegan.render.plan import FacePlan, MissingFace, make_conditioner, make_plan
 from facegan.render.stages import Background, StageClock, batches
@@ -88,7 +89,8 @@ class RenderConfig:
         portraits: Pictures of the person who is painted, for a model that takes any person.
         style: For a model that turns faces into others of a domain: which, and in whose style.
         deflicker: Steadies the generated pictures.
-        engine: Which runtime runs the network.
+        engine: Which runtime runs the network. ``"auto"`` measures which is the fastest where the
+            clip is long enough for that to pay, and remembers it.
         batch_size: Pictures that are generated at a time.
         paste: What is pasted into a full frame: the face alone, or the whole generated square,
             with what there is of hair and background.
@@ -162,6 +164,7 @@ class RenderSummary:
         resumed_frames: Frames that an earlier, killed run had written.
         engine: Runtime that ran the network.
         precision: Type the network computed in.
+        engine_choice: Why that engine, and how long a batch took on those that were timed.
         seconds: Wall time of this run.
         render_fps: Frames of the second pass a second.
         stage_seconds: Working time of each stage, waiting left out.
@@ -178,6 +181,7 @@ class RenderSummary:
     resumed_frames: int
     engine: str
     precision: str
+    engine_choice: EngineChoice
     seconds: float
     render_fps: float | None
     stage_seconds: dict[str, float]
@@ -231,7 +235,7 @@ def render_video(
         raise ConfigError(f"The output {output} is the source video; give it another name.")
     check_output(output, overwrite)
     info = probe_clip(video)
-    engine = engine or load_engine(bundle_dir, config.engine)
+    engine, choice = _take_engine(bundle_dir, info, config, engine)
     conditioner = make_conditioner(engine.manifest, config.parser, load_engine)
     person = read_person(
         bundle_dir,
@@ -316,12 +320,29 @@ def render_video(
         resumed_frames=resumed,
         engine=engine.name,
         precision=engine.precision,
+        engine_choice=choice,
         seconds=round(time.monotonic() - start_s, 3),
         render_fps=round(rendered / render_s, 3) if rendered and render_s > 0 else None,
         stage_seconds={name: round(spent, 3) for name, spent in clock.seconds.items()},
         problems=tuple(problems),
     )
     return config_lib.encode(summary)
+
+
+def _take_engine(
+    bundle_dir: str | os.PathLike[str],
+    info: ClipInfo,
+    config: RenderConfig,
+    engine: Engine | None,
+) -> tuple[Engine, EngineChoice]:
+    if engine is not None:
+        return engine, EngineChoice(engine=engine.name, reason="given")
+    count = info.num_frames
+    if count is None and info.duration_s is not None:
+        count = round(info.duration_s * float(info.frame_rate))
+    # The whole clip counts, also where most of it is done: a render that goes on has to end up
+    # with the engine that it began with.
+    return choose_engine(bundle_dir, config.engine, batch_size=config.batch_size, num_frames=count)
 
 
 def _open_work_folder(
