@@ -233,6 +233,7 @@ def describe_run(config: RunConfig) -> dict[str, Any]:
     """What ``train_run`` would train, without training: the settled config and net sizes."""
     from facegan.training.trainer import count_parameters, settle
 
+    _require_fitting_nets(config)
     config = dataclasses.replace(config, train=settle(config.train))
     nets = make_recipe(config).build_nets("float32")
     return {"config": encode_run(config), "parameters": count_parameters(nets)}
@@ -400,12 +401,11 @@ def open_records(
 
 def _fit_to_dataset(config: RunConfig, dataset_dir: pathlib.Path) -> RunConfig:
     """Fills in what a config leaves to the dataset."""
+    _require_fitting_nets(config)
     if isinstance(config.conditioning, DomainConditioningConfig):
         return _fit_to_domains(config, config.conditioning, dataset_dir)
     if isinstance(config.conditioning, LatentConditioningConfig | MaskConditioningConfig):
         _require_same_cut(config.conditioning, dataset_dir)
-    if isinstance(config.conditioning, MaskConditioningConfig):
-        _require_same_groups(config, config.conditioning)
     if getattr(config.recipe, "num_videos", 0) is not None:
         return config
     recipe = dataclasses.replace(config.recipe, num_videos=count_videos(dataset_dir))
@@ -429,6 +429,33 @@ def _fit_to_domains(
     settled = dataclasses.replace(conditioning, domains=names, landmarks=landmarks)
     config = with_everywhere(config, {"num_domains": len(names)})
     return dataclasses.replace(config, conditioning=settled)
+
+
+def _require_fitting_nets(config: RunConfig) -> None:
+    """Raises ConfigError if nets want something else than the conditioning shows them."""
+    size = config.conditioning.size
+    found = _find_sizes(config_lib.encode(config.recipe), "recipe")
+    wrong = {name: value for name, value in found.items() if value != size}
+    if wrong:
+        name, value = next(iter(wrong.items()))
+        settings = " ".join(f"--set {name}={size}" for name in wrong)
+        raise ConfigError(
+            f"{name} is {value}, but conditioning.size is {size}. Add {settings}, or change "
+            "conditioning.size."
+        )
+    if isinstance(config.conditioning, MaskConditioningConfig):
+        _require_same_groups(config, config.conditioning)
+
+
+def _find_sizes(node: Mapping[str, Any], name: str) -> dict[str, int]:
+    """Every ``image_size`` of a recipe's document, by dotted name."""
+    found: dict[str, int] = {}
+    for key, item in node.items():
+        if key == "image_size":
+            found[f"{name}.{key}"] = item
+        elif isinstance(item, Mapping):
+            found |= _find_sizes(item, f"{name}.{key}")
+    return found
 
 
 def _require_same_groups(config: RunConfig, shown: MaskConditioningConfig) -> None:

@@ -134,6 +134,21 @@ def test_a_size_goes_everywhere():
         jobs.with_size(config, 100)
 
 
+def test_nets_of_another_size_than_the_pictures_are_refused(tmp_path):
+    (tmp_path / "dataset_info.json").write_text("{}")
+    config = jobs.load_config("mask_pix2pix_v2_256", overrides=["conditioning.size=64"])
+    message = (
+        r"recipe\.generator\.image_size is 256, but conditioning\.size is 64\. Add --set "
+        r"recipe\.generator\.image_size=64 --set recipe\.discriminator\.image_size=64, or change"
+    )
+    with pytest.raises(ConfigError, match=message):
+        jobs.train_run(config, data_dir=tmp_path, run_dir=tmp_path / "run")
+    with pytest.raises(ConfigError, match=message):
+        jobs.describe_run(config)
+    assert not (tmp_path / "run").exists()
+    assert jobs.describe_run(jobs.with_size(config, 64))["parameters"]
+
+
 def test_a_config_file_round_trips(tmp_path):
     config = jobs.load_config("pix2pix_tiny", overrides=["train.steps=7", "data.batch_size=2"])
     path = tmp_path / "config.json"
