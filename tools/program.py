@@ -136,7 +136,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     """One sentence for an error, and the exit code: 2 if the user can mend it, else 1."""
     text = " ".join(str(error).split())
     if isinstance(error, FaceganError):
-        return text, 2
+        return _without_keras_frame(text), 2
     for library, package in SYSTEM_LIBRARIES.items():
         if isinstance(error, ImportError) and library in text:
             return (
@@ -162,6 +162,12 @@ def explain(error: BaseException) -> tuple[str, int]:
             2,
         )
     return f"Unexpected {type(error).__name__}: {_shorten(text)}", 1
+
+
+def _without_keras_frame(text: str) -> str:
+    """What a layer said, without the call and the arguments that Keras writes around it."""
+    found = re.match(r"Exception encountered when calling \S+ \x1b\[1m(.*?)\x1b\[0m ", text)
+    return found[1] if found else text
 
 
 class _QuietTensorFlow(importlib.abc.MetaPathFinder):

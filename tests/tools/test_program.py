@@ -36,6 +36,13 @@ def main():
     if action == "config":
         from facegan.errors import ConfigError
         raise ConfigError("size must be a power of two, got 3.")
+    if action == "layer":
+        import keras
+        class Picky(keras.layers.Layer):
+            def call(self, x):
+                from facegan.errors import ConfigError
+                raise ConfigError("Picky takes pictures of 64x64 pixels. Resize them.")
+        Picky()(keras.ops.zeros((1, 3)))
     if action == "disk":
         raise OSError(28, "No space left on device", "/somewhere/file")
     if action == "tf_disk":
@@ -106,6 +113,7 @@ def test_a_result_that_is_not_ok_exits_with_1(call):
     ("action", "sentence"),
     [
         ("config", "toy: size must be a power of two, got 3.\n"),
+        ("layer", "toy: Picky takes pictures of 64x64 pixels. Resize them.\n"),
         ("disk", "toy: The disk is full: [Errno 28] No space left on device"),
         ("tf_disk", "toy: The disk is full: UNKNOWN: write failed;"),
         ("memory", "toy: The memory is not enough."),
