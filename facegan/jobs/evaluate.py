@@ -10,11 +10,40 @@ from typing import Any
 
 import numpy as np
 
-from facegan.errors import DataError
+from facegan.errors import BundleError, DataError
+from facegan.face.conditioning import (
+    DomainConditioningConfig,
+    FewShotConditioningConfig,
+    LabelMapConditioningConfig,
+    LatentConditioningConfig,
+    MaskConditioningConfig,
+    PictureConditioningConfig,
+    decode_conditioning,
+)
 from facegan.face.parsing import ParserConfig
 from facegan.image import to_uint8
 
 _BATCH_SIZE = 8
+# What has no pairs of a real and a generated picture, or more measures than those of pairs, by the
+# kind of its conditioning: what it does, and what ``tools/evaluate.py`` wants for it.
+_MEASURED_ELSEWHERE = {
+    MaskConditioningConfig.KIND: (
+        "paints faces from maps of their regions",
+        "--bundle, one or several of them, with --lpips, --inception and --parser",
+    ),
+    LatentConditioningConfig.KIND: (
+        "makes faces of noise",
+        "--bundle with --inception, --lpips or both, and --count",
+    ),
+    DomainConditioningConfig.KIND: (
+        "turns pictures into those of other domains",
+        "--bundle with --inception, --lpips or both, and --outputs",
+    ),
+    FewShotConditioningConfig.KIND: (
+        "learns a face from a few pictures",
+        "--run_dir in place of --bundle, with --work_dir and --shots",
+    ),
+}
 
 
 def evaluate_holdout(
@@ -38,9 +67,13 @@ def evaluate_holdout(
         the generated pictures against those that they were made of, and ``segmentation_real``, the
         same of the real pictures. A face parser has ``segmentation`` alone, of its maps against the
         dataset's.
+
+    Raises:
+        BundleError: It is no bundle, or of a kind that other measures are for; the message tells
+            how to get them.
+        DataError: The bundle takes no face, or there is no such split.
     """
     from facegan.evaluation.pairs import evaluate_pairs
-    from facegan.face.conditioning import LabelMapConditioningConfig, PictureConditioningConfig
     from facegan.face.identity import IdentityModel
 
     config, stream = _generate_pairs(bundle, dataset_dir, split)
@@ -86,13 +119,18 @@ def _generate_pairs(
         make_pipeline,
         read_records,
     )
-    from facegan.face.conditioning import decode_conditioning
     from facegan.jobs.run import make_example_maker
     from facegan.render.engine import load_engine
 
     manifest = read_manifest(bundle)
     if manifest.conditioning is None:
         raise DataError(f"{bundle} takes no face, so there is nothing to compare it with.")
+    if (kind := manifest.conditioning.get("kind")) in _MEASURED_ELSEWHERE:
+        what, flags = _MEASURED_ELSEWHERE[kind]
+        raise BundleError(
+            f"{bundle} {what}, which is not measured picture by picture; use tools/evaluate.py "
+            f"{flags}."
+        )
     config = decode_conditioning(manifest.conditioning)
     engine = load_engine(bundle)
     batches = make_pipeline(
