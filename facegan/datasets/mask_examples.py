@@ -56,8 +56,8 @@ class MaskExample:
             if not np.isfinite(descriptor).all():
                 raise DataError(
                     "A record does not say who it shows, because no face was found in its picture. "
-                    "Build the dataset with --set one_face=true, which leaves such pictures out, "
-                    "or train with --set conditioning.identity=false and "
+                    "Build the dataset with --set faces=true --set one_face=true, which leaves "
+                    "such pictures out, or train with --set conditioning.identity=false and "
                     "--set recipe.generator.identity_size=0."
                 )
             made[IDENTITY] = descriptor

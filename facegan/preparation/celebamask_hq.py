@@ -65,7 +65,7 @@ class CelebAMaskHQConfig:
                 "The identity descriptor is dlib's and wants its landmarks; use the detector dlib."
             )
         if self.one_face and not self.faces:
-            raise ConfigError("one_face needs faces, which is off: no face is looked for.")
+            raise ConfigError("one_face needs faces, which is off; set faces=true, too.")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,6 +1,9 @@
+import shlex
+
 import numpy as np
 import pytest
 
+from facegan.config import set_by_name
 from facegan.datasets.user_video.user_video_dataset_builder import UserVideoConfig
 from facegan.errors import ConfigError, VideoError
 from facegan.jobs.dataset import SETTINGS, build_dataset, check_data_dir, plan_dataset
@@ -34,6 +37,18 @@ def test_the_plan_tells_what_the_clip_is(media_dir, tmp_path):
     plan = plan_dataset([media_dir / "clips/d10.mp4"], UserVideoConfig(size=64), tmp_path)
     assert plan["videos"][0]["frames"] == 448
     assert plan["config"]["size"] == 64
+
+
+def test_the_readmes_settings_are_possible(repo_dir):
+    found = 0
+    for line in (repo_dir / "README.md").read_text().splitlines():
+        words = shlex.split(line, comments=True) if line.startswith("python tools/") else [""] * 2
+        if words[1] == "tools/build_dataset.py" and "--dataset" in words:
+            name = words[words.index("--dataset") + 1]
+            chosen = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+            set_by_name(SETTINGS[name](), chosen)
+            found += 1
+    assert found > 3
 
 
 @pytest.fixture
