@@ -36,6 +36,9 @@ class GaussianStatistics:
     count: int = 0
     mean: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
     scatter: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0)))
+    _root: np.ndarray | None = dataclasses.field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     def update(self, features: np.ndarray) -> None:
         """Adds features [N, D].
@@ -55,6 +58,7 @@ class GaussianStatistics:
 
     def merge(self, other: GaussianStatistics) -> None:
         """Adds what another has gathered (Chan et al. 1979: no large sums are subtracted)."""
+        self._root = None
         if not self.count or not other.count:
             if other.count:
                 self.count, self.mean = other.count, other.mean.copy()
@@ -78,6 +82,17 @@ class GaussianStatistics:
             raise ConfigError(f"A covariance needs at least 2 pictures, got {self.count}.")
         return self.scatter / (self.count - 1)
 
+    def covariance_root(self) -> np.ndarray:
+        """The symmetric root of the covariance, [D, D]; kept until more features are added.
+
+        Raises:
+            ConfigError: There are fewer than two features.
+        """
+        if self._root is None:
+            values, vectors = np.linalg.eigh(self.covariance)
+            self._root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+        return self._root
+
 
 def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
     """The squared Wasserstein distance of two normal distributions.
@@ -87,6 +102,11 @@ def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
     With fewer pictures than features the covariances are singular: the distance is still defined,
     and too large by an amount that only sets of the same size share.
 
+    Args:
+        a: The set that several others are compared with, if there is one: what takes longest is
+            done once for it.
+        b: The other.
+
     Raises:
         ConfigError: A set has fewer than two features, or the widths differ.
     """
@@ -94,10 +114,8 @@ def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
         raise ConfigError(
             f"Features of one width can be compared, got {len(a.mean)} and {len(b.mean)}."
         )
-    first, second = a.covariance, b.covariance
+    first, second, root = a.covariance, b.covariance, a.covariance_root()
     # The eigenvalues of C_a C_b are those of the symmetric root(C_a) C_b root(C_a).
-    values, vectors = np.linalg.eigh(first)
-    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ second @ root), 0.0)).sum()
     apart = float(((a.mean - b.mean) ** 2).sum())
     return max(0.0, apart + float(np.trace(first) + np.trace(second) - 2.0 * shared))

@@ -45,6 +45,21 @@ def test_the_same_set_has_no_distance_even_with_few_pictures():
     assert np.isfinite(frechet_distance(statistics(x), statistics(x[:3] + 1)))
 
 
+def test_what_one_set_takes_is_done_once_until_it_grows():
+    rng = np.random.default_rng(4)
+    x, y, more = rng.normal(size=(3, 20, 4))
+    real = statistics(x)
+    assert frechet_distance(real, statistics(y)) == frechet_distance(statistics(x), statistics(y))
+    root = real.covariance_root()
+    np.testing.assert_allclose(root @ root, np.cov(x.T), atol=1e-12)
+    assert real.covariance_root() is root
+    real.update(more)
+    grown = statistics(np.concatenate([x, more]))
+    assert frechet_distance(real, statistics(y)) == pytest.approx(
+        frechet_distance(grown, statistics(y))
+    )
+
+
 def test_the_stand_in_ranks_pictures(caplog):
     rng = np.random.default_rng(3)
     pictures = [rng.integers(0, 256, (8, 8, 3), dtype=np.uint8).repeat(12, 0).repeat(12, 1)] * 3
