@@ -38,8 +38,13 @@ def parse_numbers(text: str, name: str, words: str = "") -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def parse_decimals(text: str, name: str) -> tuple[float, ...]:
+def parse_decimals(text: str, name: str, example: str = "-0.5,0,1") -> tuple[float, ...]:
     """The numbers that a text such as "-0.5,0,1" lists.
+
+    Args:
+        text: The text.
+        name: What it is called.
+        example: What one looks like, for the message.
 
     Raises:
         ConfigError: It is something else.
@@ -49,7 +54,7 @@ def parse_decimals(text: str, name: str) -> tuple[float, ...]:
     except ValueError:
         values = (math.nan,)
     if not all(map(math.isfinite, values)):
-        raise ConfigError(f"{name} must be numbers, as -0.5,0,1; got {text!r}.")
+        raise ConfigError(f"{name} must be numbers, as {example}; got {text!r}.")
     return values
 
 

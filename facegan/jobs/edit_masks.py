@@ -157,12 +157,12 @@ def read_region_edits(
         ConfigError: A text is something else, or a region is named twice for one of them.
     """
     shifts = {
-        name: parse_decimals(text, f"move {name}")
+        name: parse_decimals(text, f"move {name}", "0.05,-0.02")
         for name, text in _split("move", move, "mouth=0.05,-0.02").items()
     }
     factors = {}
     for name, text in _split("grow", grow, "mouth=1.2").items():
-        values = parse_decimals(text, f"grow {name}")
+        values = parse_decimals(text, f"grow {name}", "1.2")
         if len(values) != 1:
             raise ConfigError(f"grow {name} must be one factor, as 1.2; got {text!r}.")
         factors[name] = values[0]

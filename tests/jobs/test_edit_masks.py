@@ -289,9 +289,9 @@ def test_edits_are_read_from_texts():
         ({"grow": ["mouth"]}, "grow takes a region and a value, as mouth=1.2; got 'mouth'"),
         ({"recolour": ["=#804020"]}, "recolour takes a region and a value"),
         ({"grow": ["mouth=2", "mouth=3"]}, "grow names 'mouth' twice"),
-        ({"grow": ["mouth=big"]}, "grow mouth must be numbers"),
+        ({"grow": ["mouth=big"]}, "grow mouth must be numbers, as 1.2; got"),
         ({"grow": ["mouth=1,2"]}, "grow mouth must be one factor, as 1.2; got '1,2'"),
-        ({"move": ["mouth=right"]}, "move mouth must be numbers"),
+        ({"move": ["mouth=right"]}, "move mouth must be numbers, as 0.05,-0.02; got"),
     ):
         with pytest.raises(ConfigError, match=message):
             read_region_edits(**texts)
