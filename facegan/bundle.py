@@ -20,6 +20,20 @@ MANIFEST_FILE = "assets.extra/facegan.json"
 ONNX_FILE = "model.onnx"
 # Another name of ``serving_default`` beside signatures of methods.
 GENERATE = "generate"
+# Signatures that take and give pictures as files in memory, and what comes out as PNG or JPEG.
+ENCODED = "encoded"
+ENCODED_JPEG = "encoded_jpeg"
+# The signature that tells a client what it talks to: names of its input and its output.
+DESCRIBE = "describe"
+QUERY = "query"
+MANIFEST_BYTES = "manifest_bytes"
+# What is measured on a bundle once it is written has names in ``training`` that begin so.
+MEASURED_PREFIX = "export_"
+
+# TensorFlow Serving's REST interface takes outputs of such names for binary.
+_BYTES_SUFFIX = "_bytes"
+# Channel counts that picture files can have.
+_FILE_CHANNELS = (1, 3, 4)
 
 # Files up to this size are hashed at every reading; larger ones (weights) only when asked.
 _SMALL_FILE_BYTES = 4_000_000
@@ -54,6 +68,21 @@ class TensorSpec:
         """Whether this is a picture in [-1, 1], which the uint8 signature takes as uint8."""
         return self.dtype == "float32" and len(self.shape) == 4 and self.value_range == (-1.0, 1.0)
 
+    @property
+    def is_label_map(self) -> bool:
+        """Whether this is a map of ids, [B, H, W]."""
+        return self.dtype != "float32" and len(self.shape) == 3
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether the ``encoded`` signature has files in its place: pictures or maps of ids."""
+        return self.is_label_map or (self.is_image and self.shape[3] in _FILE_CHANNELS)
+
+    @property
+    def encoded_name(self) -> str:
+        """Its name in the ``encoded`` signature: ``image`` becomes ``image_bytes``."""
+        return f"{self.name}{_BYTES_SUFFIX}" if self.is_encoded else self.name
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class MethodSpec:
@@ -69,6 +98,28 @@ class FileDigest:
 
     num_bytes: int
     sha256: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Provenance:
+    """Where a bundle comes from, and what must be said of the pictures it makes.
+
+    Args:
+        synthetic: The pictures are made and no photographs. Whoever shows them says so.
+        licence: Under what terms the weights may be used, in words.
+        config_sha256: Hash of the run's ``config.json`` as it was trained: equal for runs of equal
+            settings. None where there was no run.
+        preset: Name of the preset that the run started from, None where that is not known.
+    """
+
+    KIND: ClassVar[str] = "provenance"
+
+    synthetic: bool = True
+    licence: str = (
+        "None was given: the weights come under the terms of the data that they were trained on."
+    )
+    config_sha256: str | None = None
+    preset: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +143,11 @@ class Manifest:
         labels: Document of the label schema (``facegan.face.labels``) that tells what the ids of
             label maps among inputs or outputs mean.
         methods: Further signatures by name.
-        training: What is worth knowing about the training, free form.
+        training: What is worth knowing about the training, free form. Names that begin with
+            ``export_`` are what was measured on the written bundle.
+        weights_sha256: Hash over the names and values of all variables that are served; empty in
+            bundles of versions that did not tell.
+        provenance: Where it comes from.
         files: Size and SHA-256 of each file, by path relative to the bundle.
     """
 
@@ -112,6 +167,8 @@ class Manifest:
     labels: dict[str, Any] | None = None
     methods: dict[str, MethodSpec] = dataclasses.field(default_factory=dict)
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
+    weights_sha256: str = ""
+    provenance: Provenance = dataclasses.field(default_factory=Provenance)
     files: dict[str, FileDigest] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -131,6 +188,35 @@ class Manifest:
 def _document(manifest: Manifest) -> dict[str, Any]:
     data = config_lib.encode(manifest)
     return {"kind": data.pop("kind"), "version": Manifest.VERSION, **data}
+
+
+def encode_description(manifest: Manifest) -> str:
+    """What a served bundle says of itself: its manifest as JSON, but for what is known only later.
+
+    Left out are the hashes of its files and what was measured on them.
+    """
+    kept = {k: v for k, v in manifest.training.items() if not k.startswith(MEASURED_PREFIX)}
+    document = _document(dataclasses.replace(manifest, training=kept, files={}))
+    try:
+        return json.dumps(document, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"The manifest holds a value that JSON cannot carry: {error}.") from error
+
+
+def decode_description(text: str | bytes) -> Manifest:
+    """Reads what ``encode_description`` wrote.
+
+    Raises:
+        BundleError: It is no description of a bundle, or one of another version.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:  # UnicodeDecodeError is one
+        raise BundleError(
+            f"What the server tells of its model is broken: it is no JSON ({error}). Serve a "
+            "bundle that facegan exported."
+        ) from error
+    return _decode_document(data, "the served bundle")
 
 
 def write_manifest(
@@ -196,28 +282,28 @@ def read_manifest(bundle_dir: str | os.PathLike[str], *, verify: bool = False) -
         data = config_lib.read_json(path)
     except ConfigError as error:
         raise BundleError(f"The manifest of {bundle_dir} is broken: {error}") from error
-    manifest = _decode_document(data, bundle_dir)
+    manifest = _decode_document(data, f"the bundle {bundle_dir}")
     for name, digest in manifest.files.items():
         _check_file(bundle_dir, name, digest, verify=verify)
     return manifest
 
 
-def _decode_document(data: Any, bundle_dir: pathlib.Path) -> Manifest:
+def _decode_document(data: Any, bundle: str) -> Manifest:
     if not isinstance(data, dict) or data.get("kind") != Manifest.KIND:
         raise BundleError(
-            f"The manifest of {bundle_dir} is broken: its 'kind' must be {Manifest.KIND!r}."
+            f"The manifest of {bundle} is broken: its 'kind' must be {Manifest.KIND!r}."
         )
     version = data.pop("version", None)
     if version != Manifest.VERSION:
         raise BundleError(
-            f"The bundle {bundle_dir} has manifest version {version!r}; this facegan reads "
-            f"version {Manifest.VERSION}. Export the model again with this version, or install "
-            "the one that wrote it."
+            f"The manifest of {bundle} has version {version!r}; this facegan reads version "
+            f"{Manifest.VERSION}. Export the model again with this version, or install the one "
+            "that wrote it."
         )
     try:
         return config_lib.decode(Manifest, data)
     except ConfigError as error:
-        raise BundleError(f"The manifest of {bundle_dir} is broken: {error}") from error
+        raise BundleError(f"The manifest of {bundle} is broken: {error}") from error
 
 
 def _check_file(bundle_dir: pathlib.Path, name: str, digest: FileDigest, *, verify: bool) -> None:

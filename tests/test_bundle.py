@@ -11,7 +11,10 @@ import pytest
 from facegan.bundle import (
     MANIFEST_FILE,
     Manifest,
+    Provenance,
     TensorSpec,
+    decode_description,
+    encode_description,
     hash_files,
     read_manifest,
     write_manifest,
@@ -146,6 +149,46 @@ def test_spec_checks():
     assert spec.is_image
     assert not dataclasses.replace(spec, shape=(None, 512)).is_image
     assert not dataclasses.replace(spec, value_range=None).is_image
+
+
+def test_names_in_the_encoded_signature():
+    picture = TensorSpec(name="image", shape=(None, 4, 4, 3))
+    ids = TensorSpec(name="ids", shape=(None, 4, 4), dtype="uint8", value_range=(0, 18))
+    names = {
+        "image_bytes": picture,
+        "ids_bytes": ids,
+        "masks": TensorSpec(name="masks", shape=(None, 4, 4, 3), value_range=(0.0, 1.0)),
+        "stack": TensorSpec(name="stack", shape=(None, 4, 4, 6)),
+        "domain": TensorSpec(name="domain", shape=(None,), dtype="int32"),
+    }
+    assert [spec.encoded_name for spec in names.values()] == list(names)
+    assert ids.is_label_map and not picture.is_label_map and not names["domain"].is_label_map
+
+
+def test_a_description_is_the_manifest_but_for_what_is_known_later(bundle_dir):
+    training = {"steps": 7, "export_max_difference": 1e-6}
+    manifest = make_manifest(weights_sha256="ab", training=training)
+    written = write_manifest(bundle_dir, manifest)
+    text = encode_description(written)
+    assert text == encode_description(make_manifest(weights_sha256="ab"))
+    expected = dataclasses.replace(written, files={}, training={"steps": 7})
+    assert decode_description(text) == decode_description(text.encode()) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", b"\xff", "[]", '{"kind": "bundle"}', '{"kind": "bundle", "version": 1}']
+)
+def test_a_broken_description(text):
+    with pytest.raises(BundleError, match="served bundle|What the server tells"):
+        decode_description(text)
+
+
+def test_a_manifest_of_before_there_were_weights_and_provenance_in_it(bundle_dir):
+    write_manifest(bundle_dir, make_manifest())
+    edit(bundle_dir, lambda data: (data.pop("weights_sha256"), data.pop("provenance")))
+    manifest = read_manifest(bundle_dir)
+    assert manifest.weights_sha256 == ""
+    assert manifest.provenance == Provenance() and manifest.provenance.synthetic
 
 
 def test_hidden_files_are_left_out(bundle_dir):

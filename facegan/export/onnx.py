@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from facegan.bundle import MANIFEST_FILE, ONNX_FILE, Manifest, read_manifest, write_manifest
 from facegan.errors import BundleError, ConfigError
-from facegan.export.saved_model import PORTABLE
+from facegan.export.signatures import PORTABLE
 from facegan.export.verify import LoadedBundle, max_difference, sample_inputs
 
 # The newest operator set that tf2onnx 1.17 writes.
