@@ -10,7 +10,7 @@ import math
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -21,6 +21,9 @@ from facegan.video.audio import AudioFeed
 from facegan.video.reader import reason
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+
+# What FFmpeg calls a field of metadata in MP4, where it is not called as elsewhere.
+_MP4_NAMES = {"software": "encoding_tool"}
 
 # MP4 keeps its clocks' units in 32 bits.
 MAX_TIMESCALE = 2**31 - 1
@@ -44,6 +47,7 @@ class OutputFile:
         time_base: Fraction,
         overwrite: bool,
         faststart: bool,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self.path = pathlib.Path(path)
         is_gif = self.path.suffix.lower() == ".gif"
@@ -61,6 +65,9 @@ class OutputFile:
         self.container: Any = None
         with self.guard():
             self.container = av.open(f"file:{self._partial}", "w", format=self._format)
+            for name, text in (metadata or {}).items():
+                mp4_name = _MP4_NAMES.get(name, name)
+                self.container.metadata[mp4_name if self._format == "mp4" else name] = text
 
     @property
     def is_open(self) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from types import TracebackType
 from typing import Any
@@ -70,6 +70,8 @@ class VideoWriter:
         pixel_aspect: Width of a pixel divided by its height.
         overwrite: Replace an existing file instead of refusing.
         faststart: Put the index in front, so that playing starts before the file is loaded.
+        metadata: Texts about the file as a whole. MP4 keeps ``comment``, ``description`` and
+            ``software`` (as ``encoder``), Matroska every name, MOV only ``comment``.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -101,6 +103,7 @@ class VideoWriter:
         pixel_aspect: Fraction = Fraction(1),
         overwrite: bool = False,
         faststart: bool = True,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         check_encoding(width, height, frame_rate, time_base, crf, preset)
         self.path = pathlib.Path(path)
@@ -119,6 +122,7 @@ class VideoWriter:
             time_base=self._time_base,
             overwrite=overwrite,
             faststart=faststart,
+            metadata=metadata,
         )
         with self._file.guard():
             stream = self._file.container.add_stream(
@@ -241,6 +245,7 @@ class SegmentedWriter:
         segment_frames: Frames in a segment; a kill loses at most these.
         fingerprint: Names everything else that decides the pictures (source, model, settings);
             segments of another fingerprint are not continued.
+        metadata: As in ``VideoWriter``.
 
     Raises:
         ConfigError: A setting is wrong, or the work folder holds segments of other settings.
@@ -266,6 +271,7 @@ class SegmentedWriter:
         overwrite: bool = False,
         segment_frames: int = 240,
         fingerprint: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         check_encoding(width, height, frame_rate, time_base, crf, preset)
         if segment_frames < 1:
@@ -279,6 +285,7 @@ class SegmentedWriter:
         self._work_dir = pathlib.Path(work_dir)
         self._frame_rate, self._time_base = Fraction(frame_rate), Fraction(time_base)
         self._audio_from, self._overwrite = audio_from, overwrite
+        self._metadata = metadata
         self._segment_frames = segment_frames
         self._encoding: dict[str, Any] = {
             "width": width,
@@ -431,6 +438,7 @@ class SegmentedWriter:
             time_base=self._time_base,
             overwrite=self._overwrite,
             faststart=True,
+            metadata=self._metadata,
         )
         stream: Any = None
         extradata = b""
@@ -601,6 +609,7 @@ def join_clips(
     crf: int = 18,
     preset: str = "veryfast",
     overwrite: bool = False,
+    metadata: Mapping[str, str] | None = None,
 ) -> int:
     """Writes several videos side by side, in time with each other.
 
@@ -615,6 +624,7 @@ def join_clips(
         crf: x264's quality.
         preset: x264's speed.
         overwrite: Replace an existing file instead of refusing.
+        metadata: As in ``VideoWriter``.
 
     Returns:
         The number of frames written.
@@ -640,6 +650,7 @@ def join_clips(
         crf=crf,
         preset=preset,
         overwrite=overwrite,
+        metadata=metadata,
     ) as writer:
         others = [_ShownFrames(iter(reader)) for reader in readers[1:]]
         for frame in first:

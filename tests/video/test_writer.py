@@ -592,3 +592,50 @@ def test_real_clips_are_copied_exactly(tmp_path, clips, real_clips):
             old, kept = clips.packets(path, "audio"), clips.packets(output, "audio")
             assert kept == old[: len(kept)]
             assert abs(new.audio_duration_s - new.duration_s) <= 1 / info.frame_rate
+
+
+def metadata_of(path):
+    """Names in lower case, as Matroska's readers shout them."""
+    with av.open(str(path)) as container:
+        return {name.lower(): text for name, text in container.metadata.items()}
+
+
+TEXTS = {"comment": "Made up; all of it.", "description": "Nobody's face.", "software": "facegan 9"}
+KEPT = {
+    ".mp4": {"comment": "comment", "description": "description", "software": "encoder"},
+    ".m4v": {"comment": "comment", "description": "description", "software": "encoder"},
+    ".mov": {"comment": "comment"},
+    ".mkv": {"comment": "comment", "description": "description", "software": "software"},
+}
+
+
+@pytest.mark.parametrize("suffix", KEPT)
+def test_metadata_is_written_as_far_as_the_container_keeps_it(tmp_path, clips, suffix):
+    source, output = tmp_path / "in.mp4", tmp_path / f"out{suffix}"
+    clips.write(source, num_frames=5)
+    copy_clip(source, output, metadata=TEXTS)
+    found = metadata_of(output)
+    assert {name: found.get(kept) for name, kept in KEPT[suffix].items()} == {
+        name: TEXTS[name] for name in KEPT[suffix]
+    }
+    copy_clip(source, output, overwrite=True)
+    assert not set(TEXTS.values()) & set(metadata_of(output).values())
+
+
+def test_joined_segments_and_joined_clips_carry_metadata(tmp_path):
+    frame = np.zeros((32, 32, 3), np.uint8)
+    with SegmentedWriter(
+        tmp_path / "out.mkv",
+        tmp_path / "work",
+        width=32,
+        height=32,
+        frame_rate=25,
+        time_base=Fraction(1, 25),
+        segment_frames=2,
+        metadata=TEXTS,
+    ) as writer:
+        for pts in range(5):
+            writer.write(frame, pts)
+    join_clips([tmp_path / "out.mkv"] * 2, tmp_path / "both.mp4", metadata=TEXTS)
+    for path in (tmp_path / "out.mkv", tmp_path / "both.mp4"):
+        assert metadata_of(path)["comment"] == TEXTS["comment"]
