@@ -62,6 +62,8 @@ class UNetConfig:
     norm: Literal["batch", "instance", "none"] = "batch"
     dropout: float = 0.5  # in the inner decoder levels, from the fifth on
     upsample: Literal["transposed", "nearest"] = "transposed"
+    # Biases of the first and the innermost convolution on the way down, which no norm follows.
+    outer_bias: bool = False
 
     def __post_init__(self) -> None:
         require_power_of_two("image_size", self.image_size, 16)
@@ -109,13 +111,14 @@ class UNetGenerator(ConfiguredModel):
             norm = config.norm if 1 < level < last else "none"
             # Without a norm to shift the maps, the convolution does.
             plain = config.norm == "none"
+            outer = level in (1, last)
             self.down_convs.append(
                 PaddedConv2D(
                     config.width(level),
                     4,
                     strides=2,
                     padding=1,
-                    use_bias=plain and 1 < level < last,
+                    use_bias=config.outer_bias if outer else plain,
                     name=f"down{level}_conv",
                     **made,
                 )
