@@ -1,7 +1,7 @@
-"""Faces with maps, and bundles that are plain functions of a layout, to evaluate them with.
+"""Faces with maps, and bundles that are plain functions of a layout.
 
-One painter shows the colour map that it is given. Another remembers pictures: it shows that of the
-person it is asked for, by whatever map.
+One painter shows the colour map that it is given; another does, and shows who it is beside it. A
+third remembers pictures: it shows that of the person it is asked for, by whatever map.
 """
 
 import numpy as np
@@ -47,6 +47,24 @@ def show_layout(inputs):
     return tf.einsum("bhwg,bgc->bhwc", inputs["masks"], inputs["colours"] + 1.0) - 1.0
 
 
+def show_person(inputs):
+    """[B, S, S, 3]: the same, but where no group lies ``_light`` of the person."""
+    masks, colours = inputs["masks"], inputs["colours"]
+    painted = tf.einsum("bhwg,bgc->bhwc", masks, colours)
+    nothing = 1.0 - tf.reduce_sum(masks, axis=-1, keepdims=True)
+    return painted + nothing * _light(colours, inputs["identity"])[:, None, None, :]
+
+
+def paint_person(label_map, colours, identity):
+    """What ``show_person`` shows of ids [S, S], in floats."""
+    return np.concatenate([_light(colours[None], identity[None]), colours])[label_map]
+
+
+def _light(colours, identity):
+    # Nets let colours show where they do not belong: half of the third group's.
+    return identity[:, :3] + 0.5 * colours[:, 2]
+
+
 def remember(dataset_dir, split="test"):
     """A function that shows the picture of the person who is nearest to the one asked for."""
     records = list(read_records(dataset_dir, split).as_numpy_iterator())
@@ -60,16 +78,17 @@ def remember(dataset_dir, split="test"):
     return paint
 
 
-def export_painter(path, paint=show_layout, *, size=SIZE, identity=False):
-    """Writes the bundle of a function."""
+def export_painter(path, paint=show_layout, *, size=SIZE, identity=False, **conditioning):
+    """Writes the bundle of a function; ``conditioning`` are settings of what it is shown."""
+    config = MaskConditioningConfig(size=size, identity=identity, **conditioning)
+    groups = config.num_groups
     inputs = (
-        TensorSpec(name="masks", shape=(None, size, size, 7), value_range=(0.0, 1.0)),
-        TensorSpec(name="colours", shape=(None, 7, 3)),
+        TensorSpec(name="masks", shape=(None, size, size, groups), value_range=(0.0, 1.0)),
+        TensorSpec(name="colours", shape=(None, groups, 3)),
     )
     if identity:
         inputs += (TensorSpec(name="identity", shape=(None, 128), value_range=None),)
     spec = ServingSpec(model=paint, inputs=inputs, outputs=(image_spec("image", size),))
-    config = MaskConditioningConfig(size=size, identity=identity)
     export_bundle(
         path,
         spec,

@@ -27,7 +27,7 @@ from facegan.jobs.edit_masks import (
 )
 from facegan.preparation.squares import cut_square
 from facegan.samples import sample_portrait
-from tests.mask_puppet import export_mask_puppet, paint
+from tests.layout_puppets import export_painter, paint_person, show_person
 from tests.toy_bundle import export_toy
 
 SIZE = 64
@@ -36,10 +36,15 @@ SQUARE = {"full_frame": False}
 PALETTE = PALETTES["groups7"]
 
 
+def export_puppet(path, **conditioning):
+    told = {"size": SIZE, "identity": True, "parser": ParserConfig(size=64)}
+    return export_painter(path, show_person, **told, **conditioning)
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles")
-    return export_mask_puppet(folder / "puppet", size=SIZE, parser=ParserConfig(size=64))
+    return export_puppet(folder / "puppet")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +82,7 @@ def seen(bundle, photos):
 def painted(person, ids=None, colours=None):
     ids = person["ids"] if ids is None else ids
     colours = person["colours"] if colours is None else colours
-    return to_uint8(paint(ids, colours, person["identity"]))
+    return to_uint8(paint_person(ids, colours, person["identity"]))
 
 
 def write_ids(path, ids):
@@ -213,9 +218,7 @@ def test_a_reconstruction_and_another_map_go_back_as_a_square(bundle, photos, tm
 
 
 def test_a_model_of_centred_squares(bundle, photos, tmp_path):
-    other = export_mask_puppet(
-        tmp_path / "centred", size=SIZE, parser=ParserConfig(size=64), align="none"
-    )
+    other = export_puppet(tmp_path / "centred", align="none")
     edit_masks(other, photos / "a.png", tmp_path / "a.png")
     assert read_image(tmp_path / "a.png").shape == (256, 256, 3)
     with pytest.raises(DataError, match="No face is found in .*wall.png, so it cannot be parsed"):

@@ -6,7 +6,7 @@ import pytest
 from facegan.bundle import read_manifest
 from facegan.image import read_image, write_image
 from facegan.models.local_editing import Catalogue
-from tests.mask_puppet import export_mask_puppet
+from tests.layout_puppets import export_painter
 from tests.style_puppet import export_style_puppet
 
 
@@ -68,7 +68,7 @@ def test_bad_input_is_refused_in_one_sentence(refused, bundle, tmp_path):
 
 
 def test_flags_of_the_other_kind_of_bundle_are_refused(refused, bundle, tmp_path):
-    masks = export_mask_puppet(tmp_path / "masks")
+    masks = export_painter(tmp_path / "masks")
     write_image(tmp_path / "a.png", np.full((70, 80, 3), 90, np.uint8))
     for chosen, flag, message in (
         (masks, "--parts=eyes", "--parts is for a bundle of stylegan2"),
