@@ -147,6 +147,14 @@ def encode_labels(label_map: np.ndarray) -> bytes:
     return data.tobytes()
 
 
+def decode_labels(data: bytes) -> np.ndarray:
+    """Decodes PNG bytes of one channel to a map of ids [H, W] uint8."""
+    label_map = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    if label_map is None or label_map.ndim != 2 or label_map.dtype != np.uint8:
+        raise DataError(f"{len(data)} bytes are no label map, a PNG of one channel of 8 bits.")
+    return label_map
+
+
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     """Reads a picture file as RGB.
 

@@ -107,3 +107,13 @@ def test_pictures_survive_encoding_without_loss():
 def test_broken_picture_bytes_are_refused():
     with pytest.raises(DataError, match="4 bytes"):
         image_lib.decode_picture(b"junk")
+
+
+def test_label_maps_survive_encoding():
+    label_map = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+    decoded = image_lib.decode_labels(image_lib.encode_labels(label_map))
+    np.testing.assert_array_equal(decoded, label_map)
+    picture = image_lib.encode_picture(np.zeros((2, 2, 3), np.uint8))
+    for wrong in (b"", b"junk", picture):
+        with pytest.raises(DataError, match="no label map"):
+            image_lib.decode_labels(wrong)
