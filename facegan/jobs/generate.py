@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from facegan.bundle import Manifest, read_manifest
+from facegan.bundle import Manifest
 from facegan.config import encode
 from facegan.errors import ConfigError
 from facegan.image import make_grid
@@ -39,8 +39,9 @@ from facegan.jobs.picture_output import (
 )
 from facegan.preparation.file_names import PICTURE_ENDINGS, VIDEO_ENDINGS
 from facegan.progress import ProgressFactory, no_progress
-from facegan.render.engine import BundleMethods, EngineConfig, load_engine
+from facegan.render.engine import EngineConfig
 from facegan.render.faces import Faces
+from facegan.render.opened import OpenedBundle, open_bundle
 from facegan.render.sampling import BATCH_SIZE, latent_conditioning, read_w, style_shape, write_w
 from facegan.render.workspace import identify_file
 from facegan.video.output import CONTAINERS, check_output
@@ -91,10 +92,15 @@ class _Task:
     """What is to be done, found to be possible. ``extent`` is what is told of how much."""
 
     kind: str
-    manifest: Manifest
+    bundle: OpenedBundle
     numbers: tuple[int, ...]
     stored: np.ndarray | None
     extent: dict[str, Any]
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle is."""
+        return self.bundle.manifest
 
 
 def generate(
@@ -112,7 +118,7 @@ def generate(
     In a folder a face's file is called by its number, ``seed000017.png``, or ``w000017.png``.
 
     Args:
-        bundle: The exported model.
+        bundle: The exported model, or the address of a server that runs it.
         output: What to write: a folder or a picture, a picture for a sheet, a video for a walk.
         config: Which faces, and what is made of them.
         save_w: Also write the faces' styles to this .npz file: those down the side of a sheet, and
@@ -132,8 +138,8 @@ def generate(
     """
     task = _check(bundle, output, config, save_w, resume, overwrite)
     faces = Faces(
-        load_engine(bundle, config.engine),
-        BundleMethods(bundle, task.manifest),
+        task.bundle.engine,
+        task.bundle.methods,
         task.stored,
         config.truncation,
         config.truncated_layers,
@@ -175,8 +181,7 @@ def plan_generate(
     """Checks what ``generate`` would be given, and describes what it would do."""
     task = _check(bundle, output, config, save_w, resume, overwrite)
     return {
-        "bundle": str(bundle),
-        "model": task.manifest.model,
+        **task.bundle.describe(),
         "kind": task.kind,
         "output": str(output),
         **task.extent,
@@ -192,7 +197,8 @@ def _check(
     resume: bool,
     overwrite: bool,
 ) -> _Task:
-    manifest = read_manifest(bundle)
+    opened = open_bundle(bundle, config.engine)
+    manifest = opened.manifest
     latent_conditioning(manifest)
     shape, place = style_shape(manifest), pathlib.Path(output)
     kind = _find_kind(place, config.layout)
@@ -226,7 +232,7 @@ def _check(
         check_output(place, overwrite)
     if save_w is not None:
         _check_save_w(pathlib.Path(save_w), place if kind == "folder" else None, resume, overwrite)
-    return _Task(kind=kind, manifest=manifest, numbers=numbers, stored=stored, extent=extent)
+    return _Task(kind=kind, bundle=opened, numbers=numbers, stored=stored, extent=extent)
 
 
 def _find_kind(output: pathlib.Path, layout: Layout) -> str:
@@ -313,6 +319,7 @@ def _write_folder(
     settings = encode(config)
     # More of the same may be made later, and from files that were moved.
     del settings["seeds"], settings["w"]
+    del settings["engine"]["remote"]  # how a server is asked changes no picture
     made = {
         "bundle": task.manifest.fingerprint(),
         "config": settings,

@@ -7,9 +7,9 @@ import pathlib
 from typing import Any
 
 from facegan import config as config_lib
-from facegan.bundle import read_manifest
 from facegan.errors import ConfigError
 from facegan.progress import ProgressFactory, no_progress
+from facegan.render.opened import open_bundle
 from facegan.render.pipeline import RenderConfig, render_video
 from facegan.video.output import check_output, container_format
 from facegan.video.reader import probe_clip
@@ -30,7 +30,7 @@ def render_job(
     """Renders a video as ``render_video`` does.
 
     Args:
-        bundle: The exported model.
+        bundle: The exported model, or the address of a server that runs it.
         video: The clip whose face is taken.
         output: The video to write.
         config: How to render.
@@ -82,21 +82,21 @@ def plan_render(
     check_output(output, overwrite)
     if compare:
         check_output(compare_path(output), overwrite)
-    manifest = read_manifest(bundle)
+    opened = open_bundle(bundle, config.engine)
+    side = opened.manifest.image_size
     info = probe_clip(video)
     if os.path.abspath(output) == os.path.abspath(video):
         raise ConfigError(f"The output {output} is the source video; give it another name.")
     full = config.output == "full_frame"
     return {
-        "bundle": str(bundle),
-        "model": manifest.model,
+        **opened.describe(),
         "video": str(video),
         "frames": info.num_frames,
         "fps": float(info.frame_rate),
         "audio": info.has_audio,
         "output": str(output),
-        "width": info.width if full else manifest.image_size,
-        "height": info.height if full else manifest.image_size,
+        "width": info.width if full else side,
+        "height": info.height if full else side,
         "compare": str(compare_path(output)) if compare else None,
         "config": config_lib.encode(config),
     }

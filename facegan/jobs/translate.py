@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from facegan.bundle import Manifest, read_manifest
 from facegan.config import encode, write_json
 from facegan.errors import ConfigError, DataError
 from facegan.face.align import face_mask, invert_matrix, paste_back, square_mask
@@ -35,7 +34,8 @@ from facegan.preparation.file_names import PICTURE_ENDINGS, VIDEO_ENDINGS
 from facegan.preparation.items import Rejected
 from facegan.preparation.squares import Square, cut_square, read_photo_file
 from facegan.progress import ProgressFactory, no_progress
-from facegan.render.engine import BundleMethods, Engine, EngineConfig, load_engine
+from facegan.render.engine import Engine, EngineConfig
+from facegan.render.opened import OpenedBundle, open_bundle
 from facegan.render.pipeline import RenderConfig
 from facegan.render.style import (
     STYLE,
@@ -119,7 +119,7 @@ class _Task:
     """What is to be done, found to be possible. A video has no ``files``."""
 
     kind: Kind
-    manifest: Manifest
+    bundle: OpenedBundle
     conditioning: DomainConditioningConfig
     files: tuple[pathlib.Path, ...]
     choices: tuple[StyleChoice, ...]
@@ -142,7 +142,7 @@ def translate(
     are several styles, and ``report.json`` says which were left out and why.
 
     Args:
-        bundle: The exported model.
+        bundle: The exported model, or the address of a server that runs it.
         input: A picture, a folder of pictures, or a video.
         output: What to write.
         config: Into what, and how.
@@ -164,8 +164,8 @@ def translate(
     if task.kind == "video":
         style = task.choices[0]
         return _translate_video(bundle, input, output, config, style, overwrite, progress)
-    engine = load_engine(bundle, config.engine)
-    styles = find_styles(BundleMethods(bundle, task.manifest), task.choices, config.detector)
+    engine = task.bundle.engine
+    styles = find_styles(task.bundle.methods, task.choices, config.detector)
     painter = _Painter(engine, task.conditioning, config)
     output = pathlib.Path(output)
     if task.kind == "grid":
@@ -175,10 +175,12 @@ def translate(
     if task.kind == "picture":
         return _translate_picture(painter, task.files[0], styles, output)
     root = pathlib.Path(input)
+    settings = encode(config)
+    del settings["engine"]["remote"]  # how a server is asked changes no picture
     open_folder(
         output,
         SETTINGS_NAME,
-        {"bundle": task.manifest.fingerprint(), "config": encode(config)},
+        {"bundle": task.bundle.manifest.fingerprint(), "config": settings},
         resume=resume,
         replaced=(
             name for file in task.files for name in _results(root, file, output, len(styles))
@@ -199,8 +201,7 @@ def plan_translate(
     """Checks what ``translate`` would be given, and describes what it would do."""
     task = _check(bundle, input, output, config, resume, overwrite)
     return {
-        "bundle": str(bundle),
-        "model": task.manifest.model,
+        **task.bundle.describe(),
         "domains": list(task.conditioning.domains),
         "kind": task.kind,
         "input": str(input),
@@ -237,8 +238,8 @@ def _check(
     resume: bool,
     overwrite: bool,
 ) -> _Task:
-    manifest = read_manifest(bundle)
-    conditioning = domain_conditioning(manifest)
+    opened = open_bundle(bundle, config.engine)
+    conditioning = domain_conditioning(opened.manifest)
     conditioning.domain_index(config.domain)
     kind = _kind(pathlib.Path(input), pathlib.Path(output), config)
     choices, place = tuple(config.choices()), pathlib.Path(output)
@@ -274,9 +275,7 @@ def _check(
             check_output(name, overwrite)
     else:
         check_output(place, overwrite)
-    return _Task(
-        kind=kind, manifest=manifest, conditioning=conditioning, files=files, choices=choices
-    )
+    return _Task(kind=kind, bundle=opened, conditioning=conditioning, files=files, choices=choices)
 
 
 def _kind(input: pathlib.Path, output: pathlib.Path, config: TranslateConfig) -> Kind:

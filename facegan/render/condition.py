@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from facegan.bundle import Manifest, read_manifest
+from facegan.bundle import Manifest
 from facegan.errors import ConfigError
 from facegan.face.conditioning import FIT_FACES, Conditioner, LabelMapConditioningConfig
 from facegan.face.labels import find_schema
 from facegan.face.landmark_warp import bend_to_landmarks
 from facegan.image import resize
 from facegan.render.compose import Job
+from facegan.render.opened import open_bundle
 from facegan.render.person import Person
 from facegan.render.plan import FacePlan
 from facegan.render.workspace import identify_file
@@ -69,7 +70,7 @@ class Shown:
         files = person.fingerprints
         parser = getattr(regions, "parser", None)
         if parser is not None and parser.bundle is not None:
-            files = (*files, read_manifest(parser.bundle).fingerprint())
+            files = (*files, open_bundle(parser.bundle).manifest.fingerprint())
         if not isinstance(regions, LabelMapConditioningConfig):
             for name, value in (("rules", rules), ("background", background)):
                 if value is not None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -19,11 +20,42 @@ from facegan import image as image_lib
 from facegan.bundle import GENERATE, ONNX_FILE, Manifest, TensorSpec, read_manifest
 from facegan.config import unknown_name
 from facegan.errors import BundleError, ConfigError
+from facegan.render.server_address import is_server
 
 EngineName = Literal["auto", "tensorflow", "onnxruntime", "openvino"]
 EnginePrecision = Literal["float32", "bfloat16"]
 
 Arrays = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RemoteConfig:
+    """How a server that runs a bundle is asked.
+
+    Args:
+        requests_in_flight: Batches that are on their way at a time.
+        request_timeout_s: How long one answer is waited for.
+        retry_limit_s: How long requests that fail for reasons that pass are made again.
+        bundle: Folder of the bundle, for a model that was exported before bundles told what they
+            are.
+    """
+
+    requests_in_flight: int = 4
+    request_timeout_s: float = 30.0
+    retry_limit_s: float = 60.0
+    bundle: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.requests_in_flight <= 64:
+            raise ConfigError(
+                f"requests_in_flight must be from 1 to 64, got {self.requests_in_flight}."
+            )
+        if not 0.0 < self.request_timeout_s < math.inf:
+            raise ConfigError(
+                f"request_timeout_s must be a number above 0, got {self.request_timeout_s}."
+            )
+        if not 0.0 <= self.retry_limit_s < math.inf:
+            raise ConfigError(f"retry_limit_s must be a number from 0, got {self.retry_limit_s}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,11 +69,13 @@ class EngineConfig:
         precision: Type the network computes in; bfloat16 with OpenVINO, or with TensorFlow and a
             bundle that was exported in it.
         num_threads: Threads of the runtime, None for as many as there are cores.
+        remote: How a server is asked, for a bundle that one runs; then there is no other choice.
     """
 
     name: EngineName = "auto"
     precision: EnginePrecision = "float32"
     num_threads: int | None = None
+    remote: RemoteConfig = dataclasses.field(default_factory=RemoteConfig)
 
     def __post_init__(self) -> None:
         if self.num_threads is not None and self.num_threads < 1:
@@ -67,6 +101,51 @@ class Engine(Protocol):
         """
 
 
+@runtime_checkable
+class ConcurrentEngine(Protocol):
+    """What an engine has, too, that may be called from several threads at once.
+
+    Attributes:
+        batches_in_flight: How many calls at a time pay.
+    """
+
+    batches_in_flight: int
+
+    def interrupt(self) -> None:
+        """Ends the calls that other threads wait for; they raise an error."""
+
+
+class Methods(Protocol):
+    """The further signatures of a bundle, wherever they run."""
+
+    manifest: Manifest
+
+    def find_input(self, method: str, name: str) -> TensorSpec:
+        """What a method's input looks like.
+
+        Raises:
+            BundleError: The bundle has no such method.
+        """
+
+    def run(self, method: str, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Runs a method.
+
+        Args:
+            method: One of the manifest's ``methods``, or "generate".
+            inputs: By name, as the manifest says; pictures in [-1, 1].
+
+        Raises:
+            BundleError: The bundle has no such method.
+        """
+
+    def run_tensors(self, method: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The same on tensors, through which gradients go; also inside of a ``tf.function``.
+
+        Raises:
+            ConfigError: The bundle is on a server, which gradients do not pass.
+        """
+
+
 class TensorFlowEngine:
     """Runs the ``uint8`` signature of the SavedModel with TensorFlow."""
 
@@ -81,14 +160,14 @@ class TensorFlowEngine:
         self._tf = _import_runtime("tensorflow", "tensorflow")
         self.manifest, self.precision = manifest, manifest.precision
         # The loaded object owns the variables that the signature reads.
-        self._owner = _load_saved_model(self._tf, bundle_dir)
+        self.owner = _load_saved_model(self._tf, bundle_dir)
         try:
-            self._signature = self._owner.signatures["uint8"]
+            self._signature = self.owner.signatures["uint8"]
         except KeyError as error:
             raise BundleError(f"The bundle {bundle_dir} has no signature 'uint8'.") from error
 
     def generate(self, inputs: Arrays) -> np.ndarray:
-        _check_inputs(self.manifest, inputs)
+        check_inputs(self.manifest, inputs)
         tensors = {name: self._tf.constant(value) for name, value in inputs.items()}
         return self._signature(**tensors)[self.manifest.outputs[0].name].numpy()
 
@@ -127,7 +206,7 @@ class OnnxRuntimeEngine:
             ) from error
 
     def generate(self, inputs: Arrays) -> np.ndarray:
-        _check_inputs(self.manifest, inputs)
+        check_inputs(self.manifest, inputs)
         floats = {
             spec.name: image_lib.to_float(inputs[spec.name]) if spec.is_image else inputs[spec.name]
             for spec in self.manifest.inputs
@@ -206,7 +285,7 @@ class OpenVinoEngine:
         return run
 
     def generate(self, inputs: Arrays) -> np.ndarray:
-        count = _check_inputs(self.manifest, inputs)
+        count = check_inputs(self.manifest, inputs)
         if self._run is None:
             self._batch_size, self._run = count, self._compile(count, inputs)
         size = self._batch_size
@@ -255,7 +334,8 @@ def load_engine(
     """Loads a bundle for running.
 
     Args:
-        bundle_dir: The bundle; every file of it is checked against the manifest.
+        bundle_dir: The bundle; every file of it is checked against the manifest. Or the address of
+            a server that runs it, as ``grpc://host:8500/anna`` or ``http://host:8501/anna``.
         config: Which runtime and how, or just the runtime's name.
 
     Raises:
@@ -266,55 +346,38 @@ def load_engine(
         if config != "auto" and config not in ENGINES:
             raise unknown_name("engine", config, ("auto", *ENGINES), what="value")
         config = EngineConfig(name=config)
+    if is_server(bundle_dir):
+        from facegan.render.remote import RemoteBundle  # it knows this module
+
+        return RemoteBundle(os.fspath(bundle_dir), config).engine
     manifest = read_manifest(bundle_dir, verify=True)
     name = first_choice(manifest, config) if config.name == "auto" else config.name
     return ENGINES[name](bundle_dir, manifest, config)
 
 
 class BundleMethods:
-    """The further signatures of a bundle, run with TensorFlow, whatever runs its pictures.
+    """The methods of a bundle in a folder, run with TensorFlow, whatever runs its pictures.
 
     Args:
         bundle_dir: The bundle.
         manifest: Its manifest.
+        loaded: Its SavedModel, if it is loaded already.
 
     Raises:
         BundleError: The bundle cannot be loaded.
     """
 
-    def __init__(self, bundle_dir: str | os.PathLike[str], manifest: Manifest) -> None:
+    def __init__(
+        self, bundle_dir: str | os.PathLike[str], manifest: Manifest, loaded: Any = None
+    ) -> None:
         self._tf = _import_runtime("tensorflow", "tensorflow")
         self._bundle_dir, self.manifest = bundle_dir, manifest
-        self._owner = _load_saved_model(self._tf, bundle_dir)
+        self._owner = loaded or _load_saved_model(self._tf, bundle_dir)
 
     def find_input(self, method: str, name: str) -> TensorSpec:
-        """What a method's input looks like.
-
-        Raises:
-            BundleError: The bundle has no such method.
-        """
-        methods = self.manifest.methods
-        specs = methods[method].inputs if method in methods else ()
-        if method == GENERATE and methods:
-            specs = self.manifest.inputs
-        for spec in specs:
-            if spec.name == name:
-                return spec
-        raise BundleError(
-            f"The bundle {self._bundle_dir} has no signature {method!r} with an input {name!r}. "
-            "Export it again."
-        )
+        return find_method_input(self.manifest, self._bundle_dir, method, name)
 
     def run(self, method: str, inputs: Arrays) -> dict[str, np.ndarray]:
-        """Runs a method.
-
-        Args:
-            method: One of the manifest's ``methods``, or "generate".
-            inputs: By name, as the manifest says; pictures in [-1, 1].
-
-        Raises:
-            BundleError: The bundle has no such method.
-        """
         tensors = {
             name: self._tf.constant(value, self.find_input(method, name).dtype)
             for name, value in inputs.items()
@@ -323,10 +386,25 @@ class BundleMethods:
         return {name: value.numpy() for name, value in outputs.items()}
 
     def run_tensors(self, method: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The same on tensors, through which gradients go; also inside of a ``tf.function``."""
         for name in inputs:
             self.find_input(method, name)
         return self._owner.signatures[method](**inputs)
+
+
+def find_method_input(
+    manifest: Manifest, bundle: str | os.PathLike[str], method: str, name: str
+) -> TensorSpec:
+    """An input of a method; see ``Methods.find_input``. ``bundle`` is named where it has none."""
+    methods = manifest.methods
+    specs = methods[method].inputs if method in methods else ()
+    if method == GENERATE and methods:
+        specs = manifest.inputs
+    for spec in specs:
+        if spec.name == name:
+            return spec
+    raise BundleError(
+        f"The bundle {bundle} has no signature {method!r} with an input {name!r}. Export it again."
+    )
 
 
 def _load_saved_model(tf: Any, bundle_dir: str | os.PathLike[str]) -> Any:
@@ -375,7 +453,7 @@ def _import_runtime(module: str, extra: str) -> Any:
         ) from error
 
 
-def _check_inputs(manifest: Manifest, inputs: Arrays) -> int:
+def check_inputs(manifest: Manifest, inputs: Arrays) -> int:
     """Compares a batch with the manifest; returns its size."""
     wanted = {spec.name for spec in manifest.inputs}
     if set(inputs) != wanted:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from facegan.render.engine import BundleMethods, Engine
+from facegan.render.engine import Engine, Methods
 from facegan.render.sampling import (
     BATCH_SIZE,
     draw_seeded_latents,
@@ -36,7 +36,7 @@ class Faces:
     def __init__(
         self,
         engine: Engine,
-        methods: BundleMethods,
+        methods: Methods,
         stored: np.ndarray | None = None,
         truncation: float = 1.0,
         num_truncated: int | None = None,

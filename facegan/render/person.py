@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +18,8 @@ from facegan.face.landmarks import DetectorConfig
 from facegan.face.retarget import fit_geometry
 from facegan.image import decode_picture, resize, to_float
 from facegan.preparation.shots import Shots, read_shots
-from facegan.render.engine import BundleMethods
+from facegan.render.engine import Methods
+from facegan.render.opened import OpenedBundle
 from facegan.render.style import STYLE, StyleChoice, find_styles, style_files
 from facegan.render.workspace import identify_file
 
@@ -45,8 +45,7 @@ class Person:
 
 
 def read_person(
-    bundle_dir: str | os.PathLike[str],
-    manifest: Manifest,
+    bundle: OpenedBundle,
     conditioner: Conditioner,
     *,
     style_image: str | None,
@@ -61,6 +60,7 @@ def read_person(
         ConfigError: Pictures are named that this model has no use for, or are missing.
         DataError: A picture cannot be read or shows no face.
     """
+    manifest = bundle.manifest
     names = {spec.name for spec in manifest.inputs}
     _require("style_image", style_image, STYLE_IMAGE in names, manifest, "a style from a picture")
     _require("portraits", portraits, EMBEDDING in names, manifest, "a person from portraits")
@@ -72,20 +72,19 @@ def read_person(
         "the style of a domain (as tools/translate.py does)",
     )
     if style:
-        found = find_styles(BundleMethods(bundle_dir, manifest), [style], detector)
+        found = find_styles(bundle.methods, [style], detector)
         return Person({STYLE: found[0]}, None, style_files([style]))
     if style_image:
         return _read_style(manifest, style_image)
     if portraits:
         shots = read_shots(portraits, manifest.image_size, crop=crop, detector=detector)
         prints = tuple(identify_file(path) for path in portraits)
-        return embed_person(bundle_dir, manifest, conditioner, shots, prints)
+        return embed_person(bundle.methods, conditioner, shots, prints)
     return Person({})
 
 
 def embed_person(
-    bundle_dir: str | os.PathLike[str],
-    manifest: Manifest,
+    methods: Methods,
     conditioner: Conditioner,
     shots: Shots,
     fingerprints: tuple[str, ...] = (),
@@ -93,17 +92,16 @@ def embed_person(
     """The person of some pictures, by the bundle's own embedder.
 
     Args:
-        bundle_dir: The bundle.
-        manifest: Its manifest.
+        methods: The bundle's.
         conditioner: Its conditioner, which draws landmarks.
         shots: The pictures, as large as the bundle's.
         fingerprints: Of their files.
     """
     drawings = np.stack([conditioner(xy)["condition"] for xy in shots.landmarks_xy_px])
     inputs = {"images": to_float(shots.images)[None], "conditions": to_float(drawings)[None]}
-    embedding = BundleMethods(bundle_dir, manifest).run(EMBED, inputs)[EMBEDDING][0]
+    embedding = methods.run(EMBED, inputs)[EMBEDDING][0]
     present = np.ones(len(shots), bool)
-    geometry = fit_geometry(shots.landmarks_xy_px, present, manifest.image_size)
+    geometry = fit_geometry(shots.landmarks_xy_px, present, methods.manifest.image_size)
     return Person({EMBEDDING: embedding}, config_lib.encode(geometry), fingerprints)
 
 

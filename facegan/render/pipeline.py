@@ -44,11 +44,13 @@ from facegan.face.tracking import Describe, TrackerConfig
 from facegan.progress import ProgressFactory, no_progress
 from facegan.render.compose import Composer, Job
 from facegan.render.condition import ConditionStage, Shown
-from facegan.render.engine import Engine, EngineConfig, load_engine
+from facegan.render.engine import ConcurrentEngine, Engine, EngineConfig, load_engine
 from facegan.render.engine_choice import EngineChoice, choose_engine
+from facegan.render.opened import OpenedBundle, open_bundle
 from facegan.render.person import read_person
 from facegan.render.plan import FacePlan, MissingFace, make_conditioner, make_plan
-from facegan.render.stages import Background, StageClock, batches
+from facegan.render.server_address import is_server
+from facegan.render.stages import Background, StageClock, batches, ordered_map
 from facegan.render.style import StyleChoice
 from facegan.render.workspace import WorkFolder, identify_file
 from facegan.video.deflicker import DeflickerConfig, FrameDeflicker
@@ -206,7 +208,8 @@ def render_video(
     with the same arguments, it goes on where it stopped.
 
     Args:
-        bundle_dir: The exported model.
+        bundle_dir: The exported model, or the address of a server that runs it, as
+            ``grpc://host:8500/anna`` or ``http://host:8501/anna``.
         video: The clip whose face is taken.
         output: The video to write; .mp4, .mov, .m4v or .mkv.
         config: How to render.
@@ -222,7 +225,7 @@ def render_video(
         The fields of ``RenderSummary`` as JSON values.
 
     Raises:
-        BundleError: The bundle is broken or cannot be run.
+        BundleError: The bundle is broken or cannot be run, or its server cannot be reached.
         ConfigError: A setting is wrong, or the bundle's conditioning is not known.
         DataError: There is no face in the video.
         VideoError: The video cannot be read, is truncated, or the output cannot be written.
@@ -235,11 +238,11 @@ def render_video(
         raise ConfigError(f"The output {output} is the source video; give it another name.")
     check_output(output, overwrite)
     info = probe_clip(video)
-    engine, choice = _take_engine(bundle_dir, info, config, engine)
+    bundle, choice = _open(bundle_dir, info, config, engine)
+    engine = bundle.engine
     conditioner = make_conditioner(engine.manifest, config.parser, load_engine)
     person = read_person(
-        bundle_dir,
-        engine.manifest,
+        bundle,
         conditioner,
         style_image=config.style_image,
         portraits=config.portraits,
@@ -329,20 +332,24 @@ def render_video(
     return config_lib.encode(summary)
 
 
-def _take_engine(
+def _open(
     bundle_dir: str | os.PathLike[str],
     info: ClipInfo,
     config: RenderConfig,
     engine: Engine | None,
-) -> tuple[Engine, EngineChoice]:
-    if engine is not None:
-        return engine, EngineChoice(engine=engine.name, reason="given")
+) -> tuple[OpenedBundle, EngineChoice]:
+    if engine is not None or is_server(bundle_dir):
+        bundle = open_bundle(bundle_dir, config.engine, engine=engine)
+        return bundle, EngineChoice(engine=bundle.engine.name, reason="given")
     count = info.num_frames
     if count is None and info.duration_s is not None:
         count = round(info.duration_s * float(info.frame_rate))
     # The whole clip counts, also where most of it is done: a render that goes on has to end up
     # with the engine that it began with.
-    return choose_engine(bundle_dir, config.engine, batch_size=config.batch_size, num_frames=count)
+    engine, choice = choose_engine(
+        bundle_dir, config.engine, batch_size=config.batch_size, num_frames=count
+    )
+    return open_bundle(bundle_dir, engine=engine), choice
 
 
 def _open_work_folder(
@@ -355,6 +362,8 @@ def _open_work_folder(
     shown: Shown,
 ) -> WorkFolder:
     settings = config_lib.encode(config)
+    # How a server is asked changes no picture: a render goes on with more patience, or less.
+    settings["engine"].pop("remote")
     named = settings.pop("detector")
     analysis = {
         "version": __version__,
@@ -455,6 +464,9 @@ def _render(
         frames = stack.enter_context(Background(decoded, depth=config.batch_size, name="decode"))
         jobs = _decoded_jobs(info, plan, frames, first)
 
+    in_flight, interrupt = 1, None
+    if isinstance(engine, ConcurrentEngine):
+        in_flight, interrupt = engine.batches_in_flight, engine.interrupt
     stage = ConditionStage(plan, shown, lambda index: _read_frame(info, plan, index))
     with clock.measure("condition"):
         stage.fit()
@@ -466,9 +478,12 @@ def _render(
             yield job
 
     def generate(groups: Iterable[list[Job]]) -> Iterator[Job]:
-        for group in groups:
+        def run(group: list[Job]) -> list[Job]:
             with clock.measure("generate"):
                 _generate(engine, group, shown.constants)
+            return group
+
+        for group in ordered_map(run, groups, in_flight=in_flight):
             yield from group
 
     def compose(jobs: Iterable[Job]) -> Iterator[Job]:
@@ -495,7 +510,9 @@ def _render(
     grouped = batches(conditions, config.batch_size)
     conditioned = stack.enter_context(Background(grouped, depth=1, name="group"))
     generated = stack.enter_context(
-        Background(generate(conditioned), depth=config.batch_size, name="generate")
+        Background(
+            generate(conditioned), depth=config.batch_size, name="generate", interrupt=interrupt
+        )
     )
     composed = stack.enter_context(Background(compose(generated), depth=2, name="compose"))
     for job in composed:

@@ -13,7 +13,8 @@ import numpy as np
 from facegan.bundle import Manifest
 from facegan.errors import BundleError, DataError
 from facegan.face.conditioning import LatentConditioningConfig, decode_conditioning
-from facegan.render.engine import BundleMethods, Engine
+from facegan.render.engine import ConcurrentEngine, Engine, Methods
+from facegan.render.stages import ordered_map
 
 # Input of a bundle that paints of styles, and the method that makes styles of latents.
 W, MAP = "w", "map_style"
@@ -48,19 +49,19 @@ def style_shape(manifest: Manifest) -> tuple[int, int]:
     raise BundleError(f"The {manifest.model!r} bundle takes no styles {W!r}; export it again.")
 
 
-def draw_latents(methods: BundleMethods, random: np.random.Generator, count: int) -> np.ndarray:
+def draw_latents(methods: Methods, random: np.random.Generator, count: int) -> np.ndarray:
     """Latents from N(0, 1): [count, latent_size] float32."""
     size = methods.find_input(MAP, "latent").shape[1]
     return random.standard_normal((count, size or 1)).astype(np.float32)
 
 
-def draw_seeded_latents(methods: BundleMethods, seeds: Sequence[int]) -> np.ndarray:
+def draw_seeded_latents(methods: Methods, seeds: Sequence[int]) -> np.ndarray:
     """Latents that follow from a seed each, whatever the others are: [N, latent_size] float32."""
     draws = [draw_latents(methods, np.random.default_rng(seed), 1) for seed in seeds]
     return np.concatenate(draws)
 
 
-def map_latents(methods: BundleMethods, latents: np.ndarray, truncation: float = 1.0) -> np.ndarray:
+def map_latents(methods: Methods, latents: np.ndarray, truncation: float = 1.0) -> np.ndarray:
     """Styles of latents.
 
     Args:
@@ -75,15 +76,18 @@ def map_latents(methods: BundleMethods, latents: np.ndarray, truncation: float =
     return methods.run(MAP, {"latent": latents, "truncation": left})[W]
 
 
-def find_mean_w(methods: BundleMethods) -> np.ndarray:
+def find_mean_w(methods: Methods) -> np.ndarray:
     """The mean style of all that was drawn in training: [num_styles, style_size] float32."""
     return map_latents(methods, draw_latents(methods, np.random.default_rng(0), 1), 0.0)[0]
 
 
 def paint_w(engine: Engine, w: np.ndarray) -> Iterator[np.ndarray]:
     """Paints styles [N, num_styles, style_size]: [size, size, 3] uint8, one after the other."""
-    for start in range(0, len(w), BATCH_SIZE):
-        yield from engine.generate({W: np.ascontiguousarray(w[start : start + BATCH_SIZE])})
+    starts = range(0, len(w), BATCH_SIZE)
+    parts = ({W: np.ascontiguousarray(w[start : start + BATCH_SIZE])} for start in starts)
+    in_flight = engine.batches_in_flight if isinstance(engine, ConcurrentEngine) else 1
+    for images in ordered_map(engine.generate, parts, in_flight=in_flight):
+        yield from images
 
 
 def truncate_w(

@@ -11,11 +11,16 @@ import collections
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
+
+# How often a thread that is to end is told so again, if it can be told.
+_INTERRUPT_EVERY_S = 0.05
 
 
 class Background(Generic[T]):
@@ -29,9 +34,19 @@ class Background(Generic[T]):
         source: What to run. Its items are made in the thread.
         depth: Finished items that may wait; the thread pauses when there are more.
         name: Name of the thread, for debuggers.
+        interrupt: Ends what the thread waits for outside of Python; ``close`` calls it until the
+            thread has ended.
     """
 
-    def __init__(self, source: Iterable[T], *, depth: int = 2, name: str = "stage") -> None:
+    def __init__(
+        self,
+        source: Iterable[T],
+        *,
+        depth: int = 2,
+        name: str = "stage",
+        interrupt: Callable[[], None] | None = None,
+    ) -> None:
+        self._interrupt = interrupt
         self._source = source
         self._depth = max(1, depth)
         self._items: collections.deque[T] = collections.deque()
@@ -88,6 +103,9 @@ class Background(Generic[T]):
             self._stopped = True
             self._items.clear()
             self._changed.notify_all()
+        while self._interrupt is not None and self._thread.is_alive():
+            self._interrupt()
+            self._thread.join(_INTERRUPT_EVERY_S)
         self._thread.join()
 
     def __enter__(self) -> Background[T]:
@@ -102,21 +120,69 @@ class Background(Generic[T]):
         self.close()
 
 
+def ordered_map(
+    function: Callable[[S], T], source: Iterable[S], *, in_flight: int, name: str = "request"
+) -> Iterator[T]:
+    """``function`` of each item in order, of at most ``in_flight`` items at a time.
+
+    Items are taken from ``source`` as there is room for them: no more than ``in_flight`` are taken
+    whose results were not given away. An exception of the function or of the source is raised at
+    its place in the order. However it ends, no thread is left behind.
+
+    Args:
+        function: Called in threads of its own; with one item in flight in the caller's.
+        source: The items; it is read in the caller's thread.
+        in_flight: How many.
+        name: Begins the names of the threads, for debuggers.
+    """
+    if in_flight == 1:
+        yield from map(function, source)
+        return
+    running: collections.deque[Future[T]] = collections.deque()
+    items, failure = iter(source), None
+    with ThreadPoolExecutor(in_flight, thread_name_prefix=name) as threads:
+        try:
+            while failure is None:
+                try:
+                    item = next(items)
+                except StopIteration:
+                    break
+                # Whatever it is, the results before it come first.
+                except BaseException as caught:
+                    failure = caught
+                else:
+                    running.append(threads.submit(function, item))
+                    if len(running) == in_flight:
+                        yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+            if failure is not None:
+                raise failure
+        finally:
+            for waiting in running:
+                waiting.cancel()
+
+
 class StageClock:
-    """Adds up how long each named stage has worked, waiting left out."""
+    """Adds up how long each named stage has worked, waiting left out.
+
+    The time of calls at the same time is counted for each of them.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
     def measure(self, stage: str) -> Iterator[None]:
-        """Counts the time inside the block towards a stage; one thread a stage."""
+        """Counts the time inside the block towards a stage."""
         start_s = time.perf_counter()
         try:
             yield
         finally:
             spent_s = time.perf_counter() - start_s
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent_s
+            with self._lock:
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + spent_s
 
     def timed(self, stage: str, source: Iterable[T]) -> Iterator[T]:
         """The items of ``source``; the time that making them takes counts towards the stage."""

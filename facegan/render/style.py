@@ -18,7 +18,7 @@ from facegan.face.conditioning import (
 from facegan.face.landmarks import DetectorConfig
 from facegan.image import to_float
 from facegan.preparation.squares import cut_square, read_photo_file
-from facegan.render.engine import BundleMethods
+from facegan.render.engine import Methods
 from facegan.render.sampling import MAP, draw_latents
 from facegan.render.workspace import identify_file
 
@@ -66,7 +66,7 @@ def domain_conditioning(manifest: Manifest) -> DomainConditioningConfig:
 
 
 def find_styles(
-    methods: BundleMethods, choices: Sequence[StyleChoice], detector: DetectorConfig
+    methods: Methods, choices: Sequence[StyleChoice], detector: DetectorConfig
 ) -> np.ndarray:
     """Finds styles by a bundle's own networks.
 
@@ -96,13 +96,13 @@ def find_styles(
     return np.concatenate(styles)
 
 
-def map_latents(methods: BundleMethods, latents: np.ndarray, domain: int) -> np.ndarray:
+def map_latents(methods: Methods, latents: np.ndarray, domain: int) -> np.ndarray:
     """Styles [N, style_size] of a domain, from latents."""
     domains = np.full(len(latents), domain, np.int32)
     return methods.run(MAP, {"latent": latents, "domain": domains})[STYLE]
 
 
-def encode_references(methods: BundleMethods, images: np.ndarray, domain: int) -> np.ndarray:
+def encode_references(methods: Methods, images: np.ndarray, domain: int) -> np.ndarray:
     """Styles [N, style_size] of pictures [N, size, size, 3] uint8 of a domain."""
     domains = np.full(len(images), domain, np.int32)
     return methods.run(_ENCODE, {"image": to_float(images), "domain": domains})[STYLE]

@@ -1,3 +1,5 @@
+import types
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from facegan.face.align import CropConfig
 from facegan.face.conditioning import ConditioningConfig, LandmarkConditioner
 from facegan.face.landmarks import DetectorConfig
 from facegan.image import encode_picture
+from facegan.render.opened import FolderBundle
 from facegan.render.person import EMBEDDING, STYLE_IMAGE, read_person
 
 # Portraits and the embedder: tests/integration/test_talking_head.py.
@@ -20,8 +23,7 @@ def read(names=(), style_image=None, portraits=()):
         model="toy", facegan_version="0", inputs=inputs, outputs=(condition,), image_size=32
     )
     return read_person(
-        "bundle",
-        manifest,
+        FolderBundle("bundle", engine=types.SimpleNamespace(manifest=manifest)),
         LandmarkConditioner(ConditioningConfig(size=32)),
         style_image=style_image,
         portraits=portraits,
