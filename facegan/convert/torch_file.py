@@ -2,8 +2,7 @@
 
 Such a file is a pickle, which can name any function to be called. Here the names that a pickle may
 use are a closed list, none of them does more than build an array or a plain container, and nothing
-in a file can change them. Before a pickle is followed, its instructions are read through, so that
-a damaged or forged length cannot ask for more memory than the file is long.
+in a file can change them; ``closed_pickle`` follows its instructions.
 
 Both formats are read: the zip archive of PyTorch 1.6 and later, and the stream of pickles before.
 """
@@ -14,14 +13,21 @@ import io
 import mmap
 import os
 import pathlib
-import pickle
-import pickletools
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 import numpy as np
 
+from facegan.convert.closed_pickle import (
+    Budget,
+    Dict,
+    Fixed,
+    Function,
+    load_pickle,
+    refused_name,
+)
 from facegan.errors import CheckpointError
 
 # Names of PyTorch's storages -> what their bytes are. bfloat16 is the upper half of a float32.
@@ -44,28 +50,20 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MOST_ENTRIES = 100_000
 _LONGEST_NAME = 1000
 _MOST_AXES = 32
+_LARGEST_SIZE = 2**62
 
 # Asks for the numbers of a storage: its type, its key, its count.
 _FindStorage = Callable[[str, str, int], "_Storage"]
 
 
-class _Fixed:
-    """What a pickle is given to build with; its instruction BUILD would change an object."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: Any) -> None:
-        raise CheckpointError("The file wants to change what builds its tensors; it is refused.")
-
-
-class _StorageType(_Fixed):
+class _StorageType(Fixed):
     __slots__ = ("name",)
 
     def __init__(self, name: str):
         self.name = name
 
 
-class _Storage(_Fixed):
+class _Storage(Fixed):
     """The numbers behind some tensors; a legacy file has them after its pickles."""
 
     __slots__ = ("count", "data", "type")
@@ -74,7 +72,7 @@ class _Storage(_Fixed):
         self.type, self.count = type_name, count
         self.data: np.ndarray | None = None
 
-    def fill(self, data: bytes, *, big_endian: bool = False) -> None:
+    def fill(self, data: bytes | memoryview, *, big_endian: bool = False) -> None:
         dtype = _STORAGES[self.type]
         numbers = np.frombuffer(data, dtype.newbyteorder(">") if big_endian else dtype)
         if self.type == "BFloat16Storage":
@@ -84,7 +82,9 @@ class _Storage(_Fixed):
         self.data = numbers
 
 
-class _Tensor(_Fixed):
+class Tensor(Fixed):
+    """A tensor of a file; ``as_array`` gives its numbers."""
+
     __slots__ = ("offset", "size", "storage", "stride")
 
     def __init__(
@@ -93,50 +93,63 @@ class _Tensor(_Fixed):
         self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
 
 
-class _Dict(dict[Any, Any]):
-    """A dict with an order, as all are; attributes, such as a state dict's version, are dropped."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-class _Function(_Fixed):
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., Any]):
-        self._function = function
-
-    def __call__(self, *args: Any) -> Any:
-        return self._function(*args)
-
-
-def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:
+def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
     if not isinstance(storage, _Storage):
         raise CheckpointError("A tensor has no storage.")
-    return _Tensor(storage, int(offset), _make_size(size), _make_size(stride))
+    (offset,) = _make_size([offset])
+    return Tensor(storage, offset, _make_size(size), _make_size(stride))
 
 
-def _make_size(sizes: Any) -> tuple[int, ...]:
+def _make_size(sizes: Any = ()) -> tuple[int, ...]:
     if len(sizes) > _MOST_AXES:
         raise CheckpointError(f"A tensor has {len(sizes)} axes.")
-    return tuple(map(int, sizes))
+    if not all(isinstance(size, int) and abs(size) <= _LARGEST_SIZE for size in sizes):
+        raise CheckpointError("A tensor's size is no number, or no possible one.")
+    return tuple(sizes)
 
 
 def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
     return tensor
 
 
-# The only names that a pickle may use.
-_KNOWN: dict[tuple[str, str], _Fixed] = {
-    ("collections", "OrderedDict"): _Function(_Dict),
-    ("torch", "Size"): _Function(_make_size),
-    ("torch._utils", "_rebuild_parameter"): _Function(_rebuild_parameter),
-    ("torch._utils", "_rebuild_tensor"): _Function(_rebuild_tensor),
-    ("torch._utils", "_rebuild_tensor_v2"): _Function(_rebuild_tensor),
+# The only names that a pickle of weights may use.
+TORCH_NAMES: dict[tuple[str, str], Fixed] = {
+    ("collections", "OrderedDict"): Function(Dict.of),
+    ("torch", "Size"): Function(_make_size),
+    ("torch._utils", "_rebuild_parameter"): Function(_rebuild_parameter),
+    ("torch._utils", "_rebuild_tensor"): Function(_rebuild_tensor),
+    ("torch._utils", "_rebuild_tensor_v2"): Function(_rebuild_tensor),
     **{("torch", name): _StorageType(name) for name in _STORAGES},
 }
+
+
+def _find_name(module: str, name: str) -> Fixed:
+    try:
+        return TORCH_NAMES[module, name]
+    except KeyError:
+        raise refused_name(module, name) from None
+
+
+@contextmanager
+def one_sentence(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+    """Says what is wrong with a file, whatever reading it raises.
+
+    Args:
+        path: The file.
+        what: What it was taken for, with an article or "no": "no file of PyTorch weights".
+
+    Raises:
+        CheckpointError: In place of any other exception.
+    """
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"Cannot read {path}: {error.strerror or error}.") from error
+    # A damaged pickle fails with whatever its broken instructions run into.
+    except Exception as error:
+        raise CheckpointError(f"{path} is damaged or {what} ({type(error).__name__}).") from error
 
 
 def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -155,80 +168,66 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             building tensors does not need.
     """
     path = pathlib.Path(path)
-    try:
-        with open(path, "rb") as file:
-            is_zip = file.read(2) == b"PK"
-            found = _read_zip(file) if is_zip else _read_legacy(file)
-        arrays: dict[str, np.ndarray] = {}
-        _collect(found, arrays)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    except OSError as error:
-        raise CheckpointError(f"Cannot read {path}: {error.strerror or error}.") from error
-    # A damaged pickle fails with whatever its broken instructions run into.
-    except Exception as error:
-        raise CheckpointError(
-            f"{path} is damaged or no file of PyTorch weights ({type(error).__name__})."
-        ) from error
+    arrays: dict[str, np.ndarray] = {}
+    with one_sentence(path, "no file of PyTorch weights"), open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if file.read(2) == b"PK":
+            _collect(_read_zip(file, size), arrays)
+        else:
+            # Mapped, because reading from a map never makes room for more than there is.
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+                _collect(_read_legacy(stream, stream), arrays)
     if not arrays:
         raise CheckpointError(f"{path} holds no tensors.")
     return arrays
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds tensors and plain containers, and refuses everything else."""
+def read_torch_bytes(data: bytes) -> Any:
+    """Reads a file of PyTorch that is held in memory, by the same list of names.
 
-    def __init__(self, file: IO[bytes], find_storage: _FindStorage):
-        super().__init__(file, encoding="utf-8")
-        self._find_storage = find_storage
+    Returns:
+        Whatever it holds: a storage, a ``Tensor``, plain values. Numbers of the older format are
+        not copied.
 
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _KNOWN[module, name]
-        except KeyError:
-            raise CheckpointError(
-                f"The file wants to call {module}.{name}, which weights do not need; it is "
-                "refused. Save a plain state dict from a program that you trust."
-            ) from None
-
-    def persistent_load(self, pid: Any) -> Any:
-        if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
-            raise CheckpointError("A storage is described in an unknown way.")
-        if not isinstance(pid[1], _StorageType):
-            raise CheckpointError("A storage is of an unknown type.")
-        if any(more is not None for more in pid[5:]):
-            # A part of another storage: PyTorch wrote such before 0.4.
-            raise CheckpointError("A storage is a part of another, which is not supported.")
-        name, key, count = pid[1].name, str(pid[2]), int(pid[4])
-        storage = self._find_storage(name, key, count)
-        if (storage.type, storage.count) != (name, count):
-            raise CheckpointError(f"The storage {key} is described in two ways.")
-        return storage
+    Raises:
+        CheckpointError: As ``read_torch_file``, and whatever broken instructions raise.
+    """
+    stream = io.BytesIO(data)
+    return (
+        _read_zip(stream, len(data))
+        if data.startswith(b"PK")
+        else _read_legacy(stream, memoryview(data))
+    )
 
 
-def _load_pickle(stream: Any, find_storage: _FindStorage) -> Any:
-    """Loads the pickle at a stream's position, and leaves the stream behind it."""
-    start = stream.tell()
-    remembered = 0
-    # Reading the instructions fails at once where a length reaches beyond the end of the file.
-    for instruction, argument, _ in pickletools.genops(stream):
-        if instruction.name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            remembered = max(remembered, int(argument or 0))
-    end = stream.tell()
-    # Python makes room for as many remembered objects as the greatest number says.
-    if remembered > end - start:
-        raise CheckpointError("Its pickle is damaged.")
-    stream.seek(start)
-    return _Unpickler(io.BytesIO(stream.read(end - start)), find_storage).load()
+def _describe_storage(pid: Any, find_storage: _FindStorage) -> _Storage:
+    if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
+        raise CheckpointError("A storage is described in an unknown way.")
+    if not isinstance(pid[1], _StorageType):
+        raise CheckpointError("A storage is of an unknown type.")
+    if any(more is not None for more in pid[5:]):
+        # A part of another storage: PyTorch wrote such before 0.4.
+        raise CheckpointError("A storage is a part of another, which is not supported.")
+    name, key, (count,) = pid[1].name, _make_key(pid[2]), _make_size([pid[4]])
+    storage = find_storage(name, key, count)
+    if (storage.type, storage.count) != (name, count):
+        raise CheckpointError(f"The storage {key} is described in two ways.")
+    return storage
 
 
-def _read_zip(file: IO[bytes]) -> Any:
+def _make_key(key: Any) -> str:
+    if not isinstance(key, str | int) or len(str(key)) > _LONGEST_NAME:
+        raise CheckpointError("A storage is described in an unknown way.")
+    return str(key)
+
+
+def _read_zip(file: IO[bytes], left: int) -> Any:
     with zipfile.ZipFile(file) as archive:
         names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(names) != 1:
             raise CheckpointError("It is a zip file, but not one of PyTorch weights.")
         folder = names[0].removesuffix("data.pkl")
-        left = os.fstat(file.fileno()).st_size
+        budget = Budget(left)
 
         def read(name: str) -> bytes:
             nonlocal left
@@ -258,39 +257,52 @@ def _read_zip(file: IO[bytes]) -> Any:
                 storages[key].fill(data, big_endian=order == b"big")
             return storages[key]
 
-        return _load_pickle(io.BytesIO(read("data.pkl")), find_storage)
+        return load_pickle(
+            io.BytesIO(read("data.pkl")),
+            _find_name,
+            budget,
+            lambda pid: _describe_storage(pid, find_storage),
+        )
 
 
-def _read_legacy(file: IO[bytes]) -> Any:
+def _read_legacy(stream: Any, data: mmap.mmap | memoryview) -> Any:
+    """Reads a stream of pickles; ``data`` is what all of it gives when it is sliced."""
     storages: dict[str, _Storage] = {}
+    budget = Budget(len(data))
 
     def find_storage(kind: str, key: str, count: int) -> _Storage:
         return storages.setdefault(key, _Storage(kind, count))
 
-    # Mapped, because reading from a map never makes room for more than there is.
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
-        if _load_pickle(stream, find_storage) != _LEGACY_MAGIC:
-            raise CheckpointError("It is no file of PyTorch weights.")
-        _load_pickle(stream, find_storage)  # version of the protocol
-        # The machine that wrote it; the numbers are little-endian whatever that says.
-        _load_pickle(stream, find_storage)
-        found = _load_pickle(stream, find_storage)
-        for key in _load_pickle(stream, find_storage):
-            storage = storages[str(key)]
-            count = int.from_bytes(_take(stream, 8), "little", signed=True)
-            if count != storage.count:
-                raise CheckpointError(
-                    f"The storage {key} has {count} numbers, {storage.count} are declared."
-                )
-            storage.fill(_take(stream, count * _STORAGES[storage.type].itemsize))
+    def load() -> Any:
+        return load_pickle(
+            stream, _find_name, budget, lambda pid: _describe_storage(pid, find_storage)
+        )
+
+    def take(size: int) -> bytes | memoryview:
+        at = stream.tell()
+        if not 0 <= size <= len(data) - at:
+            raise CheckpointError(
+                f"The file ends too early: {size} bytes are wanted, {len(data) - at} are left."
+            )
+        stream.seek(at + size)
+        return data[at : at + size]
+
+    if load() != _LEGACY_MAGIC:
+        raise CheckpointError("It is no file of PyTorch weights.")
+    load()  # version of the protocol
+    load()  # the machine that wrote it; the numbers are little-endian whatever that says
+    found = load()
+    keys = load()
+    for key in keys if isinstance(keys, list) else ():
+        key = _make_key(key)
+        storage = storages[key]
+        count = int.from_bytes(take(8), "little", signed=True)
+        if count != storage.count:
+            raise CheckpointError(
+                f"The storage {key} has {count} numbers, {storage.count} are declared."
+            )
+        storage.fill(take(count * _STORAGES[storage.type].itemsize))
     return found
-
-
-def _take(stream: mmap.mmap, size: int) -> bytes:
-    left = len(stream) - stream.tell()
-    if not 0 <= size <= left:
-        raise CheckpointError(f"The file ends too early: {size} bytes are wanted, {left} are left.")
-    return stream.read(size)
 
 
 def _collect(found: Any, into: dict[str, np.ndarray]) -> None:
@@ -301,10 +313,10 @@ def _collect(found: Any, into: dict[str, np.ndarray]) -> None:
         entries += 1
         if entries > _MOST_ENTRIES or len(name) > _LONGEST_NAME:
             raise CheckpointError("It nests dicts deeper or wider than weights do.")
-        if isinstance(node, _Tensor):
+        if isinstance(node, Tensor):
             if name in into:
                 raise CheckpointError(f"It has two tensors of the name {name!r}.")
-            into[name] = _as_array(node, name)
+            into[name] = as_array(node, name)
         elif isinstance(node, dict):
             for key, value in node.items():
                 if isinstance(key, str | int):
@@ -313,7 +325,12 @@ def _collect(found: Any, into: dict[str, np.ndarray]) -> None:
     visit(found, "")
 
 
-def _as_array(tensor: _Tensor, name: str) -> np.ndarray:
+def as_array(tensor: Tensor, name: str) -> np.ndarray:
+    """The numbers of a tensor, which cannot be written to; ``name`` is for the message.
+
+    Raises:
+        CheckpointError: It shows what is not among its storage's numbers.
+    """
     data, size, stride, offset = tensor.storage.data, tensor.size, tensor.stride, tensor.offset
     if data is None or len(size) != len(stride):
         raise CheckpointError(f"The tensor {name!r} has no numbers.")

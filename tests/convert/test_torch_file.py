@@ -75,16 +75,17 @@ class Writer:
                 archive.writestr(f"model/data/{key}", numbers.tobytes())
 
     def legacy(self, path, node, little=True):
+        path.write_bytes(self.legacy_bytes(node, little))
+
+    def legacy_bytes(self, node, little=True):
         storages = {}
         data = self.pickle(node, storages)
-        with open(path, "wb") as file:
-            pickle.dump(0x1950A86A20F9469CFC6C, file, protocol=2)
-            pickle.dump(1001, file, protocol=2)
-            pickle.dump({"protocol_version": 1001, "little_endian": little}, file, protocol=2)
-            file.write(data)
-            pickle.dump(sorted(storages), file, protocol=2)
-            for key in sorted(storages):
-                file.write(struct.pack("<q", len(storages[key])) + storages[key].tobytes())
+        machine = {"protocol_version": 1001, "little_endian": little}
+        parts = [pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, machine)]
+        parts += [data, pickle.dumps(sorted(storages), 2)]
+        for key in sorted(storages):
+            parts += [struct.pack("<q", len(storages[key])), storages[key].tobytes()]
+        return b"".join(parts)
 
 
 class Storage:
@@ -219,6 +220,33 @@ def test_nothing_is_executed(write, bad, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "data",
+    [
+        b"\x82\1.",  # EXT1
+        b"\x83\1\0.",  # EXT2
+        b"\x84\1\0\0\0.",  # EXT4
+        b"Pstorage\n.",  # PERSID
+        b"(ios\nsystem\n.",  # INST
+        b"(ccollections\nOrderedDict\no.",  # OBJ
+        b"ccollections\nOrderedDict\n)}\x92.",  # NEWOBJ_EX
+        b"\x97.",  # NEXT_BUFFER
+        b"X\2\0\0\0osX\6\0\0\0system\x93X\2\0\0\0id\x85R.",  # STACK_GLOBAL
+        b"K\1X\6\0\0\0system\x93.",
+        b"cposix\nsystem\nX\2\0\0\0id\x85\x81.",  # NEWOBJ
+        b"cbuiltins\nexec\n.",
+        b"ctorch\nload\n.",
+        b"ctorch.storage\n_load_from_bytes\n.",
+        b"ctorch\nFloatStorage\n)R.",  # a call of what is no function
+        b"K\1)R.",
+    ],
+)
+def test_instructions_and_names_that_weights_do_not_need(data, tmp_path):
+    write_pickle(tmp_path / "a.pth", b"\x80\x04" + data, {})
+    with pytest.raises(CheckpointError, match="refused"):
+        read_torch_file(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
     "change",
     [
         b"ctorch\nFloatStorage\n(X\x0b\0\0\0HalfStoragelb",
@@ -236,6 +264,11 @@ def test_a_file_cannot_change_how_the_next_is_read(writer, change, tmp_path):
     np.testing.assert_array_equal(read_torch_file(tmp_path / "good.pth")["a"], values)
 
 
+# A tuple of twice the one before, forty times over: few bytes, and a hash or a text without end.
+DOUBLED = b")" + b"2\x86" * 40
+MAKE_DICT = b"ccollections\nOrderedDict\nh\0\x85R"
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -245,11 +278,22 @@ def test_a_file_cannot_change_how_the_next_is_read(writer, change, tmp_path):
         b"}q\0" + b"X\x01\0\0\0ah\0sX\x01\0\0\0bh\0s.",  # a dict that holds itself
         # Dicts that hold the one before twice, forty times over.
         b"}q\0" + b"".join(b"}K\1h%cs" % i + b"K\2h%csq%c" % (i, i + 1) for i in range(40)) + b".",
+        # The same of tuples, as a key of a dict, as a storage's key, and as a tensor's place.
+        b"}" + DOUBLED + b"Ns.",
+        b"(X\7\0\0\0storagectorch\nFloatStorage\n" + DOUBLED + b"X\3\0\0\0cpuK\1tQ.",
+        # A list of a thousand pairs, from which a thousand dicts are made.
+        b"](" + b"K\1N\x86" * 1000 + b"eq\0(" + MAKE_DICT * 1000 + b"t.",
+        # A hundred thousand tuples in one another, as a key.
+        b"}N" + b"\x85" * 10**5 + b"Ns.",
+        # Numbers of a million digits, which are multiplied.
+        b"ctorch._utils\n_rebuild_tensor_v2\n"
+        b"((X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0aX\3\0\0\0cpuK\1tQK\0"
+        b"\x8b" + struct.pack("<i", 10**6) + b"\x7f" * 10**6 + b"q\0\x85h\0\x85tR.",
     ],
 )
 def test_forged_pickles_ask_for_no_memory(data, tmp_path):
     path = tmp_path / "a.pth"
-    write_pickle(path, b"\x80\x02" + data, {})
+    write_pickle(path, b"\x80\x02" + data, {"a": b"\0\0\0\0"})
     tracemalloc.start()
     try:
         with pytest.raises(CheckpointError):
