@@ -313,6 +313,42 @@ def define_face_flags() -> None:
     define_detector_flags()
 
 
+def define_provenance_flags(what: str) -> None:
+    """Defines the flags that make videos say that they are synthetic; ``what`` ends the texts."""
+    flags.DEFINE_bool(
+        "provenance",
+        False,
+        "Say in the video's metadata that it is synthetic, and in <output>.provenance.json what "
+        f"it was made of and with{what}.",
+    )
+    label = flags.Flag(
+        _OptionalText(),
+        None,
+        "visible_label",
+        None,
+        "Write AI-generated, or =TEXT, into the corner of every frame, those that show the source "
+        f"included{what}.",
+        boolean=True,  # that is how absl lets a value be left out
+    )
+    flags.DEFINE_flag(label)
+
+
+class _OptionalText(flags.ArgumentParser):
+    """What is given as --flag=TEXT, or the usual text where there is only --flag."""
+
+    def parse(self, argument: str | bool) -> str | None:
+        if argument in (False, "false"):
+            return None
+        if argument in (True, "true"):
+            from facegan.video.visible_label import DEFAULT_TEXT
+
+            return DEFAULT_TEXT
+        return str(argument)
+
+    def flag_type(self) -> str:
+        return "optional text"
+
+
 def define_detector_flags() -> None:
     """Defines the flags that say what finds faces."""
     flags.DEFINE_enum("detector", "dlib", ["dlib", "mediapipe"], "What finds the face.")
@@ -425,6 +461,7 @@ def _help_text(main: Callable[..., Any]) -> str:
     own = [flag for name in listed if not name.startswith("absl.") for flag in modules[name]]
     for flag in sorted(own, key=lambda flag: flag.name in ("dry_run", "debug")):
         value = "" if flag.boolean else f"={_value_name(flag)}"
+        value = "[=TEXT]" if flag.flag_type() == "optional text" else value
         default = flag.default
         shown = f" (default: {default})" if default not in (None, False, "", []) else ""
         # absl adds a line to flags that may be repeated, and the choices to those that have some.

@@ -44,8 +44,10 @@ flags.DEFINE_enum(
     "engine",
     "auto",
     ["auto", "tensorflow", "onnxruntime", "openvino"],
-    "What runs the network; auto takes the fastest that is installed.",
+    "What runs the network; auto takes what is usually the fastest of what is installed, and for a "
+    "long video measures it once.",
 )
+program.define_provenance_flags("")
 flags.DEFINE_multi_string("set", [], "Any render setting, as crf=15; may be given often.")
 flags.DEFINE_bool("compare", False, "Also write source and result side by side.")
 flags.DEFINE_string("work_dir", None, "Where unfinished work is kept (default: beside output).")
@@ -76,6 +78,8 @@ def main() -> dict:
         style_image=FLAGS.style_image,
         deflicker=DeflickerConfig(method=FLAGS.deflicker),
         engine=EngineConfig(name=FLAGS.engine),
+        provenance=FLAGS.provenance,
+        visible_label=FLAGS.visible_label,
     )
     config = set_by_name(config, FLAGS.set)
     if FLAGS.dry_run:

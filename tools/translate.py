@@ -50,8 +50,10 @@ flags.DEFINE_enum(
     "engine",
     "auto",
     ["auto", "tensorflow", "onnxruntime", "openvino"],
-    "What runs the network; auto takes the fastest that is installed.",
+    "What runs the network; auto takes what is usually the fastest of what is installed, and for a "
+    "long video measures it once.",
 )
+program.define_provenance_flags(" (videos only)")
 flags.DEFINE_bool("resume", False, "Go on in a folder of pictures.")
 flags.DEFINE_bool("overwrite", False, "Replace an output that is there.")
 
@@ -76,6 +78,8 @@ def main() -> dict:
         face=program.chosen_face(),
         detector=program.chosen_detector(),
         engine=EngineConfig(name=FLAGS.engine),
+        provenance=FLAGS.provenance,
+        visible_label=FLAGS.visible_label,
     )
     ways = {"resume": FLAGS.resume, "overwrite": FLAGS.overwrite}
     if FLAGS.dry_run:

@@ -11,6 +11,7 @@ from facegan.errors import ConfigError
 from facegan.progress import ProgressFactory, no_progress
 from facegan.render.opened import open_bundle
 from facegan.render.pipeline import RenderConfig, render_video
+from facegan.render.provenance import provenance_path, video_metadata
 from facegan.video.output import check_output, container_format
 from facegan.video.reader import probe_clip
 from facegan.video.writer import join_clips
@@ -49,6 +50,7 @@ def render_job(
     beside = compare_path(output) if compare else None
     if beside is not None:
         check_output(beside, overwrite)
+    told = config is not None and config.provenance
     summary = render_video(
         bundle,
         video,
@@ -59,7 +61,9 @@ def render_job(
         progress=progress,
     )
     if beside is not None:
-        join_clips([video, output], beside, overwrite=overwrite)
+        # Beside each other, source and result are recorded and made parts of one frame.
+        metadata = video_metadata(composite=True) if told else None
+        join_clips([video, output], beside, overwrite=overwrite, metadata=metadata)
     return {**summary, "compare": None if beside is None else str(beside)}
 
 
@@ -82,6 +86,8 @@ def plan_render(
     check_output(output, overwrite)
     if compare:
         check_output(compare_path(output), overwrite)
+    if config.provenance:
+        check_output(provenance_path(output), overwrite)
     opened = open_bundle(bundle, config.engine)
     side = opened.manifest.image_size
     info = probe_clip(video)
@@ -98,6 +104,7 @@ def plan_render(
         "width": info.width if full else side,
         "height": info.height if full else side,
         "compare": str(compare_path(output)) if compare else None,
+        "provenance": str(provenance_path(output)) if config.provenance else None,
         "config": config_lib.encode(config),
     }
 

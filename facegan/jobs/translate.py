@@ -37,6 +37,7 @@ from facegan.progress import ProgressFactory, no_progress
 from facegan.render.engine import Engine, EngineConfig
 from facegan.render.opened import OpenedBundle, open_bundle
 from facegan.render.pipeline import RenderConfig
+from facegan.render.provenance import provenance_path
 from facegan.render.style import (
     STYLE,
     StyleChoice,
@@ -46,6 +47,7 @@ from facegan.render.style import (
 )
 from facegan.video.deflicker import DeflickerConfig
 from facegan.video.output import CONTAINERS, check_output
+from facegan.video.visible_label import require_label_text
 from facegan.video.writer import MAX_SIDE_PX
 
 REPORT_NAME, SETTINGS_NAME = "report.json", "translate.json"
@@ -75,6 +77,9 @@ class TranslateConfig:
         face: Which person of a video: "largest", or 0, 1, ... by size.
         detector: What finds faces.
         engine: What runs the network.
+        provenance: Whether a video says that it is synthetic, and a file beside it what it was made
+            of and with.
+        visible_label: Text in the corner of every frame of a video.
     """
 
     KIND: ClassVar[str] = "translate"
@@ -91,10 +96,14 @@ class TranslateConfig:
     face: Literal["largest"] | int = "largest"
     detector: DetectorConfig = dataclasses.field(default_factory=DetectorConfig)
     engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
+    provenance: bool = False
+    visible_label: str | None = None
 
     def __post_init__(self) -> None:
         if self.styles < 1:
             raise ConfigError(f"styles must be at least 1, got {self.styles}.")
+        if self.visible_label is not None:
+            require_label_text(self.visible_label)
         if self.references and (self.styles > 1 or self.seed):
             raise ConfigError(
                 "styles and seed are for styles that are drawn; with references, leave them out."
@@ -242,6 +251,8 @@ def _check(
     conditioning = domain_conditioning(opened.manifest)
     conditioning.domain_index(config.domain)
     kind = _kind(pathlib.Path(input), pathlib.Path(output), config)
+    if kind != "video" and (config.provenance or config.visible_label is not None):
+        raise ConfigError("provenance and visible_label are for videos; leave them out.")
     choices, place = tuple(config.choices()), pathlib.Path(output)
     count = len(choices)
     if kind != "video" and config.face != "largest":
@@ -275,6 +286,8 @@ def _check(
             check_output(name, overwrite)
     else:
         check_output(place, overwrite)
+    if config.provenance:
+        check_output(provenance_path(place), overwrite)
     return _Task(kind=kind, bundle=opened, conditioning=conditioning, files=files, choices=choices)
 
 
@@ -567,6 +580,8 @@ def _translate_video(
             colour_match=config.colour_match,
             deflicker=config.deflicker,
             engine=config.engine,
+            provenance=config.provenance,
+            visible_label=config.visible_label,
         ),
         overwrite=overwrite,
         progress=progress,

@@ -49,6 +49,7 @@ from facegan.render.engine_choice import EngineChoice, choose_engine
 from facegan.render.opened import OpenedBundle, open_bundle
 from facegan.render.person import read_person
 from facegan.render.plan import FacePlan, MissingFace, make_conditioner, make_plan
+from facegan.render.provenance import ProvenanceRecord, video_metadata
 from facegan.render.server_address import is_server
 from facegan.render.stages import Background, StageClock, batches, ordered_map
 from facegan.render.style import StyleChoice
@@ -58,6 +59,7 @@ from facegan.video.frames import ClipInfo, Frame
 from facegan.video.label_deflicker import LabelDeflickerConfig
 from facegan.video.output import check_output, container_format
 from facegan.video.reader import VideoReader, probe_clip
+from facegan.video.visible_label import VisibleLabel, require_label_text
 from facegan.video.writer import SegmentedWriter
 
 
@@ -101,6 +103,9 @@ class RenderConfig:
         crf: Quality of the encoded video, 0 (lossless) to 51.
         encoder_preset: Speed of the encoder, as x264 names it.
         segment_frames: Frames that a kill loses at most.
+        provenance: Whether the video says in its metadata that it is synthetic, and a JSON file
+            beside it what it was made of and with (``facegan.render.provenance``).
+        visible_label: Text in the corner of every frame, those that show the source included.
     """
 
     KIND: ClassVar[str] = "render"
@@ -130,6 +135,8 @@ class RenderConfig:
     crf: int = 18
     encoder_preset: str = "veryfast"
     segment_frames: int = 240
+    provenance: bool = False
+    visible_label: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch_size <= 256:
@@ -142,6 +149,8 @@ class RenderConfig:
             require_colour("background", self.background)
         if not isinstance(self.face, str) and self.face < 0:
             raise ConfigError(f"face must be 'largest' or at least 0, got {self.face}.")
+        if self.visible_label is not None:
+            require_label_text(self.visible_label)
 
     @property
     def missing_face_policy(self) -> MissingFace:
@@ -171,6 +180,7 @@ class RenderSummary:
         render_fps: Frames of the second pass a second.
         stage_seconds: Working time of each stage, waiting left out.
         problems: What was wrong with the source clip, a sentence each.
+        provenance: The file that says where the video comes from, None without.
     """
 
     output: str
@@ -188,6 +198,7 @@ class RenderSummary:
     render_fps: float | None
     stage_seconds: dict[str, float]
     problems: tuple[str, ...]
+    provenance: str | None = None
 
 
 def render_video(
@@ -238,8 +249,14 @@ def render_video(
         raise ConfigError(f"The output {output} is the source video; give it another name.")
     check_output(output, overwrite)
     info = probe_clip(video)
+    record = ProvenanceRecord(video, output, overwrite=overwrite) if config.provenance else None
     bundle, choice = _open(bundle_dir, info, config, engine)
     engine = bundle.engine
+    full = config.output == "full_frame"
+    side = engine.manifest.image_size
+    width, height = (info.width, info.height) if full else (side, side)
+    text = config.visible_label
+    label = None if text is None else VisibleLabel(text, height, width)
     conditioner = make_conditioner(engine.manifest, config.parser, load_engine)
     person = read_person(
         bundle,
@@ -281,10 +298,8 @@ def render_video(
         raise VideoError(
             f"The work folder {folder.path} cannot be written: {error.strerror or error}."
         ) from error
+    composite = full or (plan.missing_face == "copy" and plan.num_missing > 0)
     with contextlib.ExitStack() as stack:
-        full = config.output == "full_frame"
-        side = engine.manifest.image_size
-        width, height = (info.width, info.height) if full else (side, side)
         writer = SegmentedWriter(
             output,
             folder.segments_dir,
@@ -299,13 +314,14 @@ def render_video(
             overwrite=overwrite,
             segment_frames=config.segment_frames,
             fingerprint=folder.render_id,
+            metadata=None if record is None else video_metadata(composite=composite),
         )
         stack.callback(writer.abort)
         resumed = writer.resume_index
         render_s = time.monotonic()
         with progress("Render") as report:
             report(resumed, plan.num_frames, "frame")
-            frames = _render(info, plan, shown, engine, config, writer, clock, stack)
+            frames = _render(info, plan, shown, engine, config, label, writer, clock, stack)
             for done in frames:
                 report(done, plan.num_frames, "frame")
             writer.close()
@@ -328,8 +344,15 @@ def render_video(
         render_fps=round(rendered / render_s, 3) if rendered and render_s > 0 else None,
         stage_seconds={name: round(spent, 3) for name, spent in clock.seconds.items()},
         problems=tuple(problems),
+        provenance=None if record is None else str(record.path),
     )
-    return config_lib.encode(summary)
+    facts = config_lib.encode(summary)
+    if record is not None:
+        told = ("frames", "missing_faces", "fps", "width", "height", "audio")
+        render = {name: facts[name] for name in (*told, "engine", "precision")}
+        render["settings"] = config_lib.encode(config)
+        record.write(engine.manifest, render, composite=composite)
+    return facts
 
 
 def _open(
@@ -364,6 +387,8 @@ def _open_work_folder(
     settings = config_lib.encode(config)
     # How a server is asked changes no picture: a render goes on with more patience, or less.
     settings["engine"].pop("remote")
+    # What is told about pictures does not change them.
+    settings.pop("provenance")
     named = settings.pop("detector")
     analysis = {
         "version": __version__,
@@ -444,6 +469,7 @@ def _render(
     shown: Shown,
     engine: Engine,
     config: RenderConfig,
+    label: VisibleLabel | None,
     writer: SegmentedWriter,
     clock: StageClock,
     stack: contextlib.ExitStack,
@@ -498,7 +524,9 @@ def _render(
         )
         for job in jobs:
             with clock.measure("compose"):
-                job.picture = composer(job)
+                picture = composer(job)
+                # After the steadying, so that the label itself stays as it is.
+                job.picture = picture if label is None else label(picture)
             yield job
 
     conditions: Iterable[Job] = condition(jobs)

@@ -206,6 +206,7 @@ def test_what_cannot_be_is_refused(bundle, animals, tmp_path):
         ({"styles": 2, "references": ("a.png",)}, "with references, leave them out"),
         ({"seed": 2, "references": ("a.png",)}, "with references, leave them out"),
         ({"grid": True, "full_frame": True}, "leave full_frame out, or the grid"),
+        ({"visible_label": "künstlich"}, "made of ASCII letters"),
     ):
         with pytest.raises(ConfigError, match=message):
             TranslateConfig(domain="cat", **changes)
@@ -213,6 +214,9 @@ def test_what_cannot_be_is_refused(bundle, animals, tmp_path):
     video.write_bytes(b"no video")
     with pytest.raises(ConfigError, match="not aligned by a face.*frames as a folder"):
         translate(bundle, video, tmp_path / "b.mp4", CAT)
+    for told in ({"provenance": True}, {"visible_label": "AI"}):
+        with pytest.raises(ConfigError, match="provenance and visible_label are for videos"):
+            translate(bundle, animals, tmp_path / "out", TranslateConfig(domain="cat", **told))
     with pytest.raises(ConfigError, match="notes.txt is that of no picture"):
         translate(bundle, animals / "notes.txt", tmp_path / "b.png", CAT)
     export_toy(tmp_path / "toy")

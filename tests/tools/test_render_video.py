@@ -1,7 +1,10 @@
+import json
 import re
 import typing
 
 import pytest
+
+from tests.toy_bundle import export_puppet, repeat_drawing
 
 NO_VIDEOS = ["junk.mp4", "empty.mp4", "folder.mp4", "absent.mp4"]
 
@@ -24,6 +27,27 @@ def test_render_video_refuses_outputs_and_bundles(refused, junk, clip):
     assert "does not exist" in refused(*base, junk / "absent" / "out.mp4")
     assert "is no bundle" in refused(*base, junk / "out.mp4")
     assert "Did you mean 'crf'?" in refused(*base, junk / "out.mp4", "--set=crv=3")
+    out = ("--output", junk / "out.mp4")
+    assert "ASCII" in refused(*base[:-1], *out, "--visible_label=künstlich")
+    assert "'AI' belongs to no flag" in refused(*base[:-1], *out, "--visible_label", "AI")
+
+
+def test_a_visible_label_has_a_usual_text(run_tool, clip, tmp_path):
+    bundle = tmp_path / "bundle"
+    export_puppet(bundle, repeat_drawing, size=32)
+    base = ("--bundle", bundle, "--video", clip, "--output", tmp_path / "out.mp4", "--dry_run")
+    for flags, text in (
+        ((), None),
+        (("--visible_label",), "AI-generated"),
+        (("--visible_label=Not real",), "Not real"),
+        (("--visible_label", "--novisible_label"), None),
+        (("--set=visible_label=Set",), "Set"),
+    ):
+        code, out, err = run_tool("render_video", *base, "--provenance", *flags)
+        assert code == 0, err
+        plan = json.loads(out)
+        assert plan["config"]["visible_label"] == text
+        assert plan["provenance"] == str(tmp_path / "out.provenance.json")
 
 
 def test_render_video_s_choices_are_the_config_s(run_tool):
@@ -32,6 +56,7 @@ def test_render_video_s_choices_are_the_config_s(run_tool):
     from facegan.video.deflicker import DeflickerConfig
 
     _, out, _ = run_tool("render_video", "--help")
+    assert "  --visible_label[=TEXT]\n" in out
     for flag, config, field in (
         ("missing_face", RenderConfig, "missing_face"),
         ("deflicker", DeflickerConfig, "method"),
