@@ -76,6 +76,7 @@ class GrpcWire:
                     {key: self._describe(info) for key, info in found.outputs.items()},
                 )
                 for name, found in signatures.signature_def.items()
+                if not name.startswith("__")  # how a SavedModel is set up
             },
         )
 

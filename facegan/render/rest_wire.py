@@ -65,6 +65,7 @@ class RestWire:
                     {key: _describe(info) for key, info in signature["outputs"].items()},
                 )
                 for name, signature in found.items()
+                if not name.startswith("__")  # how a SavedModel is set up
             }
             return ServedModel(int(told) if told else None, self._signatures)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
