@@ -8,30 +8,17 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from facegan.config import unknown_name
-from facegan.convert.caffe_file import read_caffe_file
-from facegan.convert.torch_file import read_torch_file
-from facegan.convert.weights_file import (
-    find_problem,
-    refuse_existing,
-    refuse_problems,
-    write_weights,
-)
-from facegan.errors import CheckpointError
+from facegan.convert.vgg_weights import read_vgg
+from facegan.convert.weights_file import refuse_existing, write_weights
 
 _DEPTHS = (2, 2, 3, 3, 3)
-_CHANNELS = (64, 128, 256, 512, 512)
-_CONVS = tuple(f"conv{b}_{i}" for b, n in enumerate(_DEPTHS, 1) for i in range(1, n + 1))
 
 CHANNEL_ORDERS = ("bgr", "rgb")
-
-# How PyTorch's files begin: a zip archive, or a pickle.
-_TORCH_SIGNS = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def convert_vgg_face(
@@ -66,76 +53,13 @@ def convert_vgg_face(
         raise unknown_name("channel_order", channel_order, CHANNEL_ORDERS, what="value")
     output = pathlib.Path(output)
     refuse_existing(output, overwrite=overwrite)
-    found, left_over = _from_torch(path) if _is_torch(path) else _from_caffe(path)
-    arrays, problems, channels = {"kind": np.array("vgg_face")}, [], 3
-    for name in _CONVS:
-        filters = _CHANNELS[int(name[4]) - 1]
-        wanted = {"kernel": (filters, channels, 3, 3), "bias": (filters,)}
-        for part, shape in wanted.items():
-            value = found.get(f"{name}/{part}")
-            if value is not None and part == "bias" and value.shape == (1, 1, 1, filters):
-                value = value.reshape(shape)  # Caffe once gave every blob four axes
-            problem = find_problem(value, shape)
-            if problem:
-                problems.append(f"{name}/{part} {problem}")
-            elif value is not None:
-                arrays[f"{name}/{part}"] = value.astype(np.float32)
-        channels = filters
-    refuse_problems(path, "VGG-Face", problems)
-    for name in _CONVS:
-        kernel = arrays[f"{name}/kernel"].transpose(2, 3, 1, 0)
-        if name == "conv1_1" and channel_order == "rgb":
-            kernel = kernel[:, :, ::-1]
-        arrays[f"{name}/kernel"] = np.ascontiguousarray(kernel)
-    write_weights(output, arrays)
+    arrays, left_over = read_vgg(path, "VGG-Face", _DEPTHS)
+    if channel_order == "rgb":
+        arrays["conv1_1/kernel"] = np.ascontiguousarray(arrays["conv1_1/kernel"][:, :, ::-1])
+    write_weights(output, {"kind": np.array("vgg_face"), **arrays})
     return {
         "output": str(output),
-        "convolutions": len(_CONVS),
+        "convolutions": sum(_DEPTHS),
         "channel_order": channel_order,
         "left_over": left_over,
     }
-
-
-def _is_torch(path: str | os.PathLike[str]) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(2) in _TORCH_SIGNS
-    except OSError as error:
-        raise CheckpointError(f"Cannot read {path}: {error.strerror or error}.") from error
-
-
-def _from_caffe(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-    found, left_over = {}, []
-    for name, blobs in read_caffe_file(path).items():
-        if name in _CONVS and len(blobs) == 2:
-            found[f"{name}/kernel"], found[f"{name}/bias"] = blobs
-        else:
-            left_over.append(name)
-    return found, left_over
-
-
-def _from_torch(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-    names = _torch_names()
-    found: dict[str, np.ndarray] = {}
-    left_over = []
-    for key, value in read_torch_file(path).items():
-        name = names.get(key)
-        if name is None:
-            left_over.append(key)
-        elif name in found:
-            raise CheckpointError(f"{path} has {name} twice, by the names of two layouts.")
-        else:
-            found[name] = value
-    return found, left_over
-
-
-def _torch_names() -> Mapping[str, str]:
-    """Keys of both usual layouts -> our names."""
-    names, layer = {}, 0
-    for conv in _CONVS:
-        if conv.endswith("_1") and layer:
-            layer += 1  # a pooling layer
-        for theirs, ours in (("weight", "kernel"), ("bias", "bias")):
-            names[f"{conv}.{theirs}"] = names[f"features.{layer}.{theirs}"] = f"{conv}/{ours}"
-        layer += 2  # the convolution and its ReLU
-    return names

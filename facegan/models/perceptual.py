@@ -12,6 +12,7 @@ BMVC 2015, whose network is column D, trained on faces.
 import dataclasses
 import logging
 import os
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -45,6 +46,12 @@ _VGG_FACE_MEAN = (93.594, 104.7624, 129.1863)
 # Mean and standard deviation per channel (red, green, blue, in 0 ... 1) of torchvision's weights.
 _TORCHVISION_MEAN = (0.485, 0.456, 0.406)
 _TORCHVISION_STD = (0.229, 0.224, 0.225)
+
+_VGG19_ADVICE = (
+    "Set recipe.perceptual_net to a file made with tools/convert_weights.py --from vgg19, to the "
+    "HDF5 file without the top that Keras distributes for keras.applications.VGG19, or to random "
+    "for a stand-in."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,15 +145,50 @@ def load_vgg19(
     """Makes ``VGGFeatures`` with the weights of a file.
 
     Args:
-        path: ``vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5`` as Keras distributes it, or
+        path: A file that ``tools/convert_weights.py --from vgg19`` made, or
+            ``vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5`` as Keras distributes it, or
             weights saved from ``keras.applications.VGG19(include_top=False)``.
-        config: Which maps.
+        config: Which maps. A converted file tells how pictures are prepared for its weights, and
+            that takes the place of ``preprocessing``.
         **kwargs: To the model (name, dtype).
 
     Raises:
         CheckpointError: The file cannot be read as such.
     """
-    return _copy_keras_vgg19(os.fspath(path), config, kwargs)
+    if not _is_npz(path):
+        return _copy_keras_vgg19(os.fspath(path), config, kwargs)
+    with stored_arrays(path, "VGG19", _VGG19_ADVICE) as stored:
+        _require_kind(stored, "vgg19")
+        preprocessing = str(stored["preprocessing"])
+        if preprocessing not in ("caffe", "torchvision"):
+            raise ValueError(f"its preprocessing {preprocessing!r} is unknown")
+        config = dataclasses.replace(
+            config or VGGFeaturesConfig(),
+            preprocessing=preprocessing,  # type: ignore[arg-type]
+        )
+        return _fill(VGGFeatures(config, **kwargs), stored)
+
+
+def _is_npz(path: str | os.PathLike[str]) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"PK"
+    except OSError:  # what Keras says of it is told
+        return False
+
+
+def _require_kind(stored: Mapping[str, np.ndarray], kind: str) -> None:
+    found = str(stored["kind"])
+    if found != kind:
+        raise ValueError(f"it holds the weights of {found!r}")
+
+
+def _fill(model: VGGFeatures, stored: Mapping[str, np.ndarray]) -> VGGFeatures:
+    """Builds a model with the arrays that a converter wrote."""
+    model.build({"image": (None, None, None, 3)})
+    for conv in model.convs:
+        conv.set_weights([stored[f"{conv.name}/{name}"] for name in ("kernel", "bias")])
+    return model
 
 
 def download_vgg19(config: VGGFeaturesConfig | None = None, **kwargs: Any) -> VGGFeatures:
@@ -165,9 +207,7 @@ def _copy_keras_vgg19(
         source = keras.applications.VGG19(include_top=False, weights=weights)
     except Exception as error:  # Keras passes on whatever its HDF5 reader or the download raises.
         raise CheckpointError(
-            f"Cannot read VGG19 weights from {weights}: {error}. Set recipe.perceptual_net to the "
-            "HDF5 file without the top that Keras distributes for keras.applications.VGG19, or to "
-            "random for a stand-in."
+            f"Cannot read VGG19 weights from {weights}: {error}. {_VGG19_ADVICE}"
         ) from error
     model = VGGFeatures(config or VGGFeaturesConfig(), **kwargs)
     model.build({"image": (None, None, None, 3)})
@@ -216,16 +256,13 @@ def make_vgg_face(
     if source == "random":
         _note_stand_in("VGG-Face", "weights trained on faces")
         return random_stand_in(1, config, **kwargs)
-    model = VGGFeatures(config, **kwargs)
-    model.build({"image": (None, None, None, 3)})
     advice = (
         "Set face_net of the recipe (recipe.losses.face_net of the talking heads) to a file made "
         "with tools/convert_weights.py --from vgg_face, or to random for a stand-in."
     )
     with stored_arrays(source, "VGG-Face", advice) as stored:
-        for conv in model.convs:
-            conv.set_weights([stored[f"{conv.name}/{name}"] for name in ("kernel", "bias")])
-    return model
+        _require_kind(stored, "vgg_face")
+        return _fill(VGGFeatures(config, **kwargs), stored)
 
 
 def _note_stand_in(name: str, lacking: str) -> None:

@@ -12,16 +12,20 @@ DEPTHS, WIDTHS = (2, 2, 3, 3, 3), (64, 128, 256, 512, 512)
 FEATURES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 
 
-@pytest.fixture(scope="module")
-def weights():
+def make_weights(depths):
     """Convolution -> kernel [out, in, 3, 3] and bias, in the order of the net."""
     rng, channels, made = np.random.default_rng(0), 3, {}
-    for block, (depth, width) in enumerate(zip(DEPTHS, WIDTHS, strict=True), 1):
+    for block, (depth, width) in enumerate(zip(depths, WIDTHS, strict=True), 1):
         for i in range(1, depth + 1):
             kernel = rng.normal(0, (2 / 9 / channels) ** 0.5, (width, channels, 3, 3))
             made[f"conv{block}_{i}"] = kernel.astype("<f4"), rng.normal(size=width).astype("<f4")
             channels = width
     return made
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return make_weights(DEPTHS)
 
 
 def convolve(image, kernel, bias):
@@ -130,6 +134,7 @@ def test_what_is_missing_or_of_another_shape_is_listed(weights, tmp_path):
         convert_vgg_face(path, tmp_path / "face.npz")
     assert not (tmp_path / "face.npz").exists()
     (tmp_path / "b.npz").write_bytes(b"no")
-    for name in ("b.npz", "none.npz"):
+    np.savez(tmp_path / "c.npz", kind="vgg19")
+    for name in ("b.npz", "none.npz", "c.npz"):
         with pytest.raises(CheckpointError, match="Cannot read VGG-Face weights"):
             make_vgg_face(str(tmp_path / name))
