@@ -7,6 +7,7 @@ all on one sheet; --truncations shows each nearer to and farther from the mean f
 a video goes from face to face and back to the first; it rests at each, its pace following a cosine.
 With --w the faces are those of styles in files, as --save_w and other tools write them, and seeds,
 rows and columns count through them from 0 on. A folder that was not finished goes on with --resume.
+--server names a TensorFlow Serving that runs the model, instead of --bundle.
 
 Example:
   tools/generate.py --bundle bundles/faces --output samples --count 100 --truncation 0.7
@@ -32,7 +33,8 @@ from . import program
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("bundle", None, "Folder of the exported model.", required=True)
+flags.DEFINE_string("bundle", None, "Folder of the exported model.")
+program.define_server_flags()
 flags.DEFINE_string("output", None, "The folder or file to write.", required=True)
 flags.DEFINE_string("seeds", None, "The faces, as 3,17,20-25 (default: from --seed on).")
 flags.DEFINE_integer("seed", 0, "The first face.", lower_bound=0)
@@ -51,12 +53,6 @@ flags.DEFINE_float("seconds", 2.0, "Of a video, from one face to the next.")
 flags.DEFINE_integer("fps", 30, "Frames a second.", lower_bound=1)
 flags.DEFINE_enum("space", "w", ["w", "z"], "Straight between styles, or around between latents.")
 flags.DEFINE_string("save_w", None, "Also write the faces' styles to this .npz file.")
-flags.DEFINE_enum(
-    "engine",
-    "auto",
-    ["auto", "tensorflow", "onnxruntime", "openvino"],
-    "What runs the network; auto takes the fastest that is installed.",
-)
 flags.DEFINE_bool("resume", False, "Go on in a folder, or make more in it.")
 flags.DEFINE_bool("overwrite", False, "Replace an output that is there.")
 
@@ -105,9 +101,9 @@ def _chosen_seeds() -> Any:
 
 def main() -> dict:
     """Generates and returns what was written."""
+    bundle = program.chosen_bundle()
     from facegan.jobs import generate as jobs
     from facegan.progress import Progress
-    from facegan.render.engine import EngineConfig
 
     config = jobs.GenerateConfig(
         seeds=_chosen_seeds(),
@@ -115,12 +111,12 @@ def main() -> dict:
         truncation=FLAGS.truncation,
         truncated_layers=FLAGS.truncated_layers,
         layout=_chosen_layout(),
-        engine=EngineConfig(name=FLAGS.engine),
+        engine=program.chosen_engine(),
     )
     ways = {"save_w": FLAGS.save_w, "resume": FLAGS.resume, "overwrite": FLAGS.overwrite}
     if FLAGS.dry_run:
-        return jobs.plan_generate(FLAGS.bundle, FLAGS.output, config, **ways)
-    return jobs.generate(FLAGS.bundle, FLAGS.output, config, progress=Progress, **ways)
+        return jobs.plan_generate(bundle, FLAGS.output, config, **ways)
+    return jobs.generate(bundle, FLAGS.output, config, progress=Progress, **ways)
 
 
 def run() -> None:

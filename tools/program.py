@@ -349,6 +349,55 @@ class _OptionalText(flags.ArgumentParser):
         return "optional text"
 
 
+def define_server_flags() -> None:
+    """Defines, beside --bundle, the flags that say where and by what a model is run."""
+    flags.DEFINE_string(
+        "server",
+        None,
+        "TensorFlow Serving that runs the bundle, instead of its folder: grpc://host:8500/model or "
+        "http://host:8501/model, with /versions/N if wanted.",
+    )
+    flags.DEFINE_integer("requests_in_flight", 4, "Batches at a time on the way to a server.")
+    flags.DEFINE_float("request_timeout_s", 30.0, "How long one answer of a server is waited for.")
+    flags.DEFINE_float("retry_limit_s", 60.0, "How long a server that fails is asked again.")
+    flags.DEFINE_enum(
+        "engine",
+        "auto",
+        ["auto", "tensorflow", "onnxruntime", "openvino"],
+        "What runs the network here; auto takes what is usually the fastest of what is installed, "
+        "and for a long video measures it once.",
+    )
+
+
+def chosen_bundle() -> str:
+    """The bundle that the flags name, by its folder or its server's address.
+
+    Raises:
+        ConfigError: None is named, or flags are given that do not go with it.
+    """
+    if FLAGS.server is not None:
+        refuse_given("engine", why="is for a network that runs here, and --server names another")
+        return FLAGS.server
+    if FLAGS.bundle is None:
+        raise ConfigError("--bundle or --server must be given.")
+    of_servers = ("requests_in_flight", "request_timeout_s", "retry_limit_s")
+    refuse_given(*of_servers, why="is for a --server")
+    return FLAGS.bundle
+
+
+def chosen_engine() -> Any:
+    """The ``EngineConfig`` that the flags choose."""
+    from facegan.render.engine import EngineConfig, RemoteConfig
+
+    remote = RemoteConfig(
+        requests_in_flight=FLAGS.requests_in_flight,
+        request_timeout_s=FLAGS.request_timeout_s,
+        retry_limit_s=FLAGS.retry_limit_s,
+        bundle=None if FLAGS.server is None else FLAGS.bundle,
+    )
+    return EngineConfig(name=FLAGS.engine, remote=remote)
+
+
 def define_detector_flags() -> None:
     """Defines the flags that say what finds faces."""
     flags.DEFINE_enum("detector", "dlib", ["dlib", "mediapipe"], "What finds the face.")

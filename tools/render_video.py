@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 """Renders a video with an exported bundle, keeping its frames, time stamps and sound.
 
+The bundle runs here, or on a TensorFlow Serving that --server names; its address is all that is
+needed then. With a --bundle beside it, both have to be the same model.
+
 Regions, their parser, rules and background matter to bundles that are shown the regions of a face.
 A render that was stopped or killed goes on when the same command is given again.
 
 Example:
   tools/render_video.py --bundle bundles/anna --video talk.mp4 --output anna_talks.mp4 --compare
   tools/render_video.py --bundle bundles/anna --video talk.mp4 --output out.mp4 --full_frame
+  tools/render_video.py --server grpc://localhost:8500/anna --video talk.mp4 --output out.mp4
 """
 
 if not __package__:  # run as a file of a checkout, which need not be installed
@@ -22,7 +26,8 @@ from . import program
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("bundle", None, "Folder of the exported bundle.", required=True)
+flags.DEFINE_string("bundle", None, "Folder of the exported bundle.")
+program.define_server_flags()
 flags.DEFINE_string("video", None, "The clip whose face is taken.", required=True)
 flags.DEFINE_string("output", None, "The video to write: .mp4, .mov, .m4v, .mkv.", required=True)
 flags.DEFINE_bool("full_frame", False, "Paste the face back into the whole frame.")
@@ -40,13 +45,6 @@ flags.DEFINE_enum(
 )
 program.define_region_flags()
 flags.DEFINE_string("style_image", None, "Picture whose style is taken, where a model takes one.")
-flags.DEFINE_enum(
-    "engine",
-    "auto",
-    ["auto", "tensorflow", "onnxruntime", "openvino"],
-    "What runs the network; auto takes what is usually the fastest of what is installed, and for a "
-    "long video measures it once.",
-)
 program.define_provenance_flags("")
 flags.DEFINE_multi_string("set", [], "Any render setting, as crf=15; may be given often.")
 flags.DEFINE_bool("compare", False, "Also write source and result side by side.")
@@ -56,12 +54,12 @@ flags.DEFINE_bool("overwrite", False, "Replace an output that is there.")
 
 def main() -> dict:
     """Renders and returns the summary."""
+    bundle = program.chosen_bundle()
     program.refuse_existing_file("output", FLAGS.output)
     from facegan.config import set_by_name
     from facegan.face.retarget import RetargetConfig
     from facegan.jobs import render as jobs
     from facegan.progress import Progress
-    from facegan.render.engine import EngineConfig
     from facegan.render.pipeline import RenderConfig
     from facegan.video.deflicker import DeflickerConfig
 
@@ -77,14 +75,14 @@ def main() -> dict:
         background=program.chosen_colour("background", default=None),
         style_image=FLAGS.style_image,
         deflicker=DeflickerConfig(method=FLAGS.deflicker),
-        engine=EngineConfig(name=FLAGS.engine),
+        engine=program.chosen_engine(),
         provenance=FLAGS.provenance,
         visible_label=FLAGS.visible_label,
     )
     config = set_by_name(config, FLAGS.set)
     if FLAGS.dry_run:
         return jobs.plan_render(
-            FLAGS.bundle,
+            bundle,
             FLAGS.video,
             FLAGS.output,
             config,
@@ -92,7 +90,7 @@ def main() -> dict:
             overwrite=FLAGS.overwrite,
         )
     return jobs.render_job(
-        FLAGS.bundle,
+        bundle,
         FLAGS.video,
         FLAGS.output,
         config,

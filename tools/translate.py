@@ -6,7 +6,8 @@ folder, give several). --input is a picture, a folder of pictures or a video. A 
 picture; with --grid, all pictures in all styles become one; with an --output that is a video, they
 wander from style to style. Faces are cut out as those that were learnt from; --full_frame puts them
 back into the picture, as is always done in videos, whose frames, size and sound are kept. A video
-that was stopped or killed goes on when the same command is given again.
+that was stopped or killed goes on when the same command is given again. --server names a TensorFlow
+Serving that runs the model, instead of --bundle.
 
 Example:
   tools/translate.py --bundle bundles/faces --input me.jpg --domain male --output out.png
@@ -29,7 +30,8 @@ from . import program
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("bundle", None, "Folder of the exported model.", required=True)
+flags.DEFINE_string("bundle", None, "Folder of the exported model.")
+program.define_server_flags()
 flags.DEFINE_string("input", None, "A picture, a folder of pictures, or a video.", required=True)
 flags.DEFINE_string("domain", None, "Into which domain, by name.", required=True)
 flags.DEFINE_string("output", None, "The file or folder to write.", required=True)
@@ -46,13 +48,6 @@ flags.DEFINE_enum(
     "deflicker", "motion", ["off", "guarded", "motion"], "How a video is steadied over time."
 )
 program.define_face_flags()
-flags.DEFINE_enum(
-    "engine",
-    "auto",
-    ["auto", "tensorflow", "onnxruntime", "openvino"],
-    "What runs the network; auto takes what is usually the fastest of what is installed, and for a "
-    "long video measures it once.",
-)
 program.define_provenance_flags(" (videos only)")
 flags.DEFINE_bool("resume", False, "Go on in a folder of pictures.")
 flags.DEFINE_bool("overwrite", False, "Replace an output that is there.")
@@ -60,9 +55,9 @@ flags.DEFINE_bool("overwrite", False, "Replace an output that is there.")
 
 def main() -> dict:
     """Translates and returns what was written."""
+    bundle = program.chosen_bundle()
     from facegan.jobs import translate as jobs
     from facegan.progress import Progress
-    from facegan.render.engine import EngineConfig
     from facegan.video.deflicker import DeflickerConfig
 
     config = jobs.TranslateConfig(
@@ -77,16 +72,14 @@ def main() -> dict:
         deflicker=DeflickerConfig(method=FLAGS.deflicker),
         face=program.chosen_face(),
         detector=program.chosen_detector(),
-        engine=EngineConfig(name=FLAGS.engine),
+        engine=program.chosen_engine(),
         provenance=FLAGS.provenance,
         visible_label=FLAGS.visible_label,
     )
     ways = {"resume": FLAGS.resume, "overwrite": FLAGS.overwrite}
     if FLAGS.dry_run:
-        return jobs.plan_translate(FLAGS.bundle, FLAGS.input, FLAGS.output, config, **ways)
-    return jobs.translate(
-        FLAGS.bundle, FLAGS.input, FLAGS.output, config, progress=Progress, **ways
-    )
+        return jobs.plan_translate(bundle, FLAGS.input, FLAGS.output, config, **ways)
+    return jobs.translate(bundle, FLAGS.input, FLAGS.output, config, progress=Progress, **ways)
 
 
 def run() -> None:

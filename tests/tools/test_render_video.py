@@ -65,3 +65,15 @@ def test_render_video_s_choices_are_the_config_s(run_tool):
         choices = typing.get_args(typing.get_type_hints(config)[field])
         shown = re.search(rf"--{flag}=(\S+)\n", out)
         assert shown and set(shown.group(1).split("|")) == set(choices)
+
+
+def test_render_video_needs_one_place_of_a_model(refused, junk, clip):
+    base = ("render_video", "--video", clip, "--output", junk / "out.mp4")
+    assert "--bundle or --server must be given" in refused(*base)
+    server = (*base, "--server=http://127.0.0.1:9/anna", "--retry_limit_s=0")
+    assert "The server http://127.0.0.1:9/anna cannot be reached (tried once)" in refused(*server)
+    assert "cannot be reached" in refused(*server, "--dry_run")
+    assert "--engine is for a network that runs here" in refused(*server, "--engine=tensorflow")
+    assert "names no model" in refused(*base, "--server=grpc://localhost:8500")
+    local = (*base, "--bundle", junk / "occupied")
+    assert "--retry_limit_s is for a --server" in refused(*local, "--retry_limit_s=5")
