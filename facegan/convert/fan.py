@@ -18,8 +18,8 @@ from facegan.convert.weights_file import refuse_existing, write_weights
 from facegan.models.fan import FAN, HierarchicalBlock
 
 _WHAT = "file of FAN's weights"
-# The later networks of the stack.
-_LATER = r"(m|top_m_|conv_last|bn_end|l|bl|al)[1-9]\d*(\..*)?"
+# The later networks of the stack, and what leads to them.
+_LATER = r"((m|top_m_|conv_last|bn_end|l)[1-9]\d*|(bl|al)\d+)\..*"
 
 
 def convert_fan(

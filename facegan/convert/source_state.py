@@ -102,13 +102,21 @@ class SourceState:
 
     def owns(self, part: SourceState) -> bool:
         """Whether a state is this one or a part of it."""
-        return part is self or any(part is own for own in self._parts)
+        return any(part is own for own in self._whole())
+
+    def _whole(self) -> list[SourceState]:
+        return [self, *(state for part in self._parts for state in part._whole())]
 
     def leave(self, pattern: str) -> None:
         """Names what is not needed; the pattern has to match whole names."""
         for name in [name for name in self._values if re.fullmatch(pattern, name)]:
             del self._values[name]
             self._left_over.append(self._start + name)
+
+    def drop_counters(self) -> None:
+        """Takes away the numbers of batches that norms have seen, which no net of ours needs."""
+        for name in [name for name in self._values if re.fullmatch(_COUNTERS, name)]:
+            del self._values[name]
 
     def give(self, name: str, variable: keras.Variable, change: Change | None = None) -> None:
         """Moves an array into a variable; what is wrong with it is kept for ``finish``.
@@ -180,10 +188,10 @@ class SourceState:
         Raises:
             CheckpointError: With the list of what is missing, unused or of another shape.
         """
-        states = [self, *self._parts]
+        states = self._whole()
         problems, left_over, filled = [], [], set()
         for state in states:
-            state.leave(_COUNTERS)
+            state.drop_counters()
             problems += state._problems
             problems += [f"{state._start}{name} is unknown" for name in state._values]
             left_over += state._left_over

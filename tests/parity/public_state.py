@@ -1,8 +1,11 @@
-"""Stored outputs of public nets, and their weights by the public names."""
+"""Stored outputs of public nets, and their weights in files as the public ones are laid out."""
 
 import json
 
 import numpy as np
+import pytest
+
+from tests.convert.test_torch_file import Writer, whole
 
 
 def read_golden(path):
@@ -15,27 +18,70 @@ def read_golden(path):
     }
 
 
-class PublicState:
-    """A net's public state dict, which gives each entry away once.
+def public_state(golden, fill, net=None):
+    """A net's state dict.
 
     Args:
         golden: What ``read_golden`` gave: ``salt``, ``keys``, and under ``w:`` weights that are
             stored as they are.
-        net: The net's name, the first part of its keys.
         fill: Makes the other weights of their names.
+        net: The net's name, the first part of its keys; None where there is only one.
     """
+    salt, shapes = str(golden["salt"]), json.loads(str(golden["keys"]))
+    start = "" if net is None else f"{net}."
+    return {
+        name.removeprefix(start): golden[f"w:{name}"]
+        if f"w:{name}" in golden
+        else fill(salt + name, tuple(shape))
+        for name, shape in shapes.items()
+        if name.startswith(start)
+    }
 
-    def __init__(self, golden, net, fill):
-        salt, shapes = str(golden["salt"]), json.loads(str(golden["keys"]))
-        self.values = {
-            name.removeprefix(f"{net}."): golden[f"w:{name}"]
-            if f"w:{name}" in golden
-            else fill(salt + name, tuple(shape))
-            for name, shape in shapes.items()
-            if name.startswith(f"{net}.")
-        }
 
-    def give(self, name, variable, change=lambda value: value):
-        value = change(self.values.pop(name))
-        assert tuple(variable.shape) == value.shape, name
-        variable.assign(value)
+def small_state(golden, fill, net=None, least=64):
+    """The state dict of a net like the stored one with a sixteenth of its channels.
+
+    Args:
+        golden: What ``read_golden`` gave.
+        fill: Makes weights of their names.
+        net: The net's name, None where there is only one.
+        least: The fewest channels of the stored net's layers, at most 64.
+    """
+    shapes = json.loads(str(golden["keys"]))
+    start = "" if net is None else f"{net}."
+
+    def narrow(name, size):
+        if name.endswith("noise_const"):  # pixels, not channels
+            return size
+        factor = min(16, least // 4)
+        narrowed = size // factor if size >= least and size % factor == 0 else size
+        return {513: 33}.get(size, narrowed)
+
+    return {
+        name.removeprefix(start): fill(name, tuple(narrow(name, size) for size in shape))
+        for name, shape in shapes.items()
+        if name.startswith(start)
+    }
+
+
+def write_checkpoint(path, state):
+    """Writes a state dict, or a dict of such, as ``torch.save`` does."""
+    number = iter(range(1_000_000))
+
+    def tensors(node):
+        if isinstance(node, dict):
+            return {name: tensors(value) for name, value in node.items()}
+        return whole(str(next(number)), node)
+
+    with pytest.MonkeyPatch.context() as patch:
+        Writer(patch).zip(path, tensors(state))
+    return path
+
+
+def assert_close(got, stored, tolerance=1e-4):
+    """Compares outputs relative to the spread of the stored ones."""
+    got = np.asarray(got)
+    assert got.shape == stored.shape
+    difference = got - stored
+    assert np.abs(difference).max() < tolerance * stored.std()
+    assert np.linalg.norm(difference) < tolerance * np.linalg.norm(stored)

@@ -1,0 +1,202 @@
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from facegan.errors import CheckpointError, ConfigError
+from facegan.jobs.convert_checkpoint import (
+    SOURCES,
+    convert_checkpoint,
+    from_checkpoint,
+    plan_conversion,
+)
+from facegan.jobs.export import export_run, load_nets
+from facegan.jobs.run import read_run
+from facegan.models.fan import FAN
+from facegan.render.engine import load_engine
+from tests.convert.test_fan import public_fan
+from tests.parity.fill import fill
+from tests.parity.public_state import read_golden, small_state, write_checkpoint
+
+GOLDENS = pathlib.Path(__file__).parents[1] / "parity" / "goldens"
+
+
+def settled(state):
+    """A state dict with the first singular vectors of its kernels, as after a training.
+
+    With others the kernels are divided by far too little, and a net blows its rounding up.
+    """
+    vectors = {
+        name.replace("weight_orig", "weight_v"): np.linalg.svd(kernel.reshape(len(kernel), -1))[2][
+            0
+        ]
+        for name, kernel in state.items()
+        if name.endswith("weight_orig")
+    }
+    return {**state, **vectors}
+
+
+def write_small(folder, source):
+    """Small files of a source in the public layout; their paths by what they are given as."""
+
+    def state(golden, net=None, least=64):
+        return small_state(read_golden(GOLDENS / f"{golden}.npz"), fill, net, least)
+
+    if source == "stargan_v2":
+        names = ("generator_hpf", "mapping_network", "style_encoder")
+        averages = {name.removesuffix("_hpf"): state("stargan2", name) for name in names}
+        averages["fan"] = public_fan()
+        files = {
+            "checkpoint": averages,
+            "discriminator": {"discriminator": state("stargan2", "discriminator")},
+        }
+    elif source == "spade":
+        nets = {"checkpoint": "Gvae", "discriminator": "D", "encoder": "E"}
+        files = {name: settled(state("spade", net)) for name, net in nets.items()}
+    elif source == "pix2pix":
+        files = {
+            "checkpoint": state("pix2pix", "G_batch"),
+            "discriminator": state("pix2pix", "D_batch"),
+        }
+    else:
+        files = {"checkpoint": state(source, least={"bisenet": 64, "parser_unet": 16}[source])}
+    return {name: (folder / f"{name}.pth", value) for name, value in files.items()}
+
+
+@pytest.fixture(scope="module", params=[name for name in SOURCES if name != "stylegan2"])
+def written(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    files = write_small(folder, request.param)
+    paths = {name: write_checkpoint(path, value) for name, (path, value) in files.items()}
+    states = {name: value for name, (_, value) in files.items()}
+    return request.param, paths, states
+
+
+def test_the_run_folder_holds_the_nets_of_the_files(written, tmp_path):
+    source, paths, _ = written
+    nets = from_checkpoint(source, **paths)
+    done = convert_checkpoint(source, run_dir=tmp_path / "run", **paths)
+    assert done["untrained"] == []
+    assert set(done["parameters"]) == set(nets) - {"fan"}
+    loaded = load_nets(tmp_path / "run")
+    for name, net in loaded.items():
+        for ours, theirs in zip(net.variables, nets[name].variables, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    config = read_run(tmp_path / "run")
+    if source == "stargan_v2":
+        assert config.conditioning.domains == ("female", "male")
+        assert config.recipe.fan == str(tmp_path / "run" / "fan.npz")
+        assert isinstance(nets["fan"], FAN)
+    export_run(tmp_path / "run", tmp_path / "bundle")
+    engine = load_engine(tmp_path / "bundle", "tensorflow")
+    assert engine.manifest.image_size == config.conditioning.size
+
+
+def test_a_net_that_is_in_no_file_stays_untrained(written, tmp_path):
+    source, paths, _ = written
+    if "discriminator" not in SOURCES[source].files:
+        pytest.skip("the source has one file")
+    paths = {name: path for name, path in paths.items() if name != "discriminator"}
+    assert "discriminator" not in from_checkpoint(source, **paths)
+    done = convert_checkpoint(source, run_dir=tmp_path / "run", **paths)
+    assert done["untrained"] == ["discriminator"]
+
+
+def damaged(state, how):
+    """A copy of a state dict in which one array is not as it should be; its name, and the state."""
+    state = dict(state)
+    outer = next((name for name, value in state.items() if isinstance(value, dict)), None)
+    if outer is not None:
+        name, state[outer] = damaged(state[outer], how)
+        return f"{outer}.{name}", state
+    name = [name for name, value in state.items() if np.ndim(value) == 4][2]
+    value = state.pop(name)
+    if how == "renamed":
+        state[f"{name}_"] = value
+    elif how == "wrong shape":
+        state[name] = value[:, :, :-1] if value.shape[2] > 1 else value[:-1]
+    elif how == "not finite":
+        state[name] = np.full_like(value, np.inf)
+    return name, state
+
+
+@pytest.mark.parametrize("how", ["missing", "renamed", "wrong shape", "not finite", "one more"])
+def test_what_does_not_fit_is_told_and_nothing_is_written(written, how, tmp_path):
+    source, paths, states = written
+    if how == "one more":
+        name, state = "more", {**states["checkpoint"], "more": np.zeros(3, np.float32)}
+    else:
+        name, state = damaged(states["checkpoint"], how)
+    wrong = write_checkpoint(tmp_path / "wrong.pth", state)
+    with pytest.raises(CheckpointError) as caught:
+        convert_checkpoint(source, run_dir=tmp_path / "run", **{**paths, "checkpoint": wrong})
+    told = str(caught.value)
+    # The parsers' walk follows the file, and so tells of a missing array by our name.
+    unnamed = how == "missing" and source in ("bisenet", "parser_unet")
+    assert str(wrong) in told and ("nothing is there for" if unnamed else name) in told
+    assert [path.name for path in tmp_path.iterdir()] == ["wrong.pth"]
+
+
+def test_a_file_that_is_cut_is_refused(written, tmp_path):
+    source, paths, _ = written
+    cut = tmp_path / "cut.pth"
+    data = paths["checkpoint"].read_bytes()
+    for part in (0.0, 0.3, 0.999):
+        cut.write_bytes(data[: int(part * len(data))])
+        with pytest.raises(CheckpointError, match="cut.pth"):
+            from_checkpoint(source, **{**paths, "checkpoint": cut})
+
+
+def test_files_of_other_nets_are_refused(written, tmp_path):
+    source, paths, _ = written
+    other = {"bisenet": "pix2pix"}.get(source, "bisenet")
+    files = write_small(tmp_path, other)
+    path = write_checkpoint(*files["checkpoint"])
+    with pytest.raises(CheckpointError, match="is missing"):
+        from_checkpoint(source, **{**paths, "checkpoint": path})
+
+
+def test_settings_that_no_file_tells(written, tmp_path):
+    source, paths, _ = written
+    plan = plan_conversion(source, **paths, overrides=["train.steps=7"])
+    assert plan["config"]["train"]["steps"] == 7
+    json.dumps(plan)
+    kind = plan["config"]["kind"]
+    other = "pix2pix_256" if kind != "pix2pix" else "spade_celebamask_256"
+    with pytest.raises(ConfigError, match=f"is of .*, but the checkpoint of '{kind}'"):
+        plan_conversion(source, **paths, preset=other)
+
+
+def test_unknown_sources_and_files_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="stargan_v2"):
+        from_checkpoint("stargan", tmp_path)
+    with pytest.raises(ConfigError, match=r"bisenet takes no file 'encoder' .*\(none\)"):
+        from_checkpoint("bisenet", tmp_path, encoder=tmp_path)
+    with pytest.raises(ConfigError, match=r"only discriminator\)"):
+        from_checkpoint("pix2pix", tmp_path, encoder=tmp_path)
+    with pytest.raises(CheckpointError, match="Cannot read"):
+        from_checkpoint("pix2pix", tmp_path / "absent.pth")
+
+
+def test_the_style_encoder_has_to_fit(tmp_path):
+    files = write_small(tmp_path, "spade")
+    paths = {name: write_checkpoint(path, value) for name, (path, value) in files.items()}
+    with pytest.raises(CheckpointError, match="give the checkpoint of its encoder"):
+        from_checkpoint("spade", paths["checkpoint"])
+    plain = small_state(read_golden(GOLDENS / "spade.npz"), fill, "G")
+    plain = write_checkpoint(tmp_path / "plain.pth", plain)
+    with pytest.raises(CheckpointError, match="takes no style; leave the encoder out"):
+        from_checkpoint("spade", plain, encoder=paths["encoder"])
+
+
+def test_a_run_folder_that_is_not_empty_is_kept(tmp_path):
+    files = write_small(tmp_path, "bisenet")
+    path = write_checkpoint(*files["checkpoint"])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="not empty"):
+        convert_checkpoint("bisenet", path, tmp_path / "run")
+    assert (tmp_path / "run" / "mine.txt").exists()
+    convert_checkpoint("bisenet", path, tmp_path / "run", overwrite=True)
+    assert not (tmp_path / "run" / "mine.txt").exists()
