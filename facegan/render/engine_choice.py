@@ -125,7 +125,8 @@ def choose_engine(
     if num_frames is None or num_frames < MIN_FRAMES:
         return load(usual), EngineChoice(engine=usual, reason="fixed order")
 
-    bench = _Bench(load, sample_batch(manifest.inputs, batch_size), clock)
+    batch = sample_batch(manifest.inputs, batch_size, manifest.image_size)
+    bench = _Bench(load, batch, clock)
     if timing is None:
         bench.try_engine(usual)
         timing = bench.timing(all_tried=False)
@@ -269,7 +270,9 @@ def describe_difference(
     return f"it differs by up to {worst:.3g}{unit}" if worst > limit else None
 
 
-def sample_batch(specs: Sequence[TensorSpec], batch_size: int) -> dict[str, np.ndarray]:
+def sample_batch(
+    specs: Sequence[TensorSpec], batch_size: int, image_size: int
+) -> dict[str, np.ndarray]:
     """A batch to time a network with: random, in pieces about as large as those of faces.
 
     Noise from pixel to pixel would mislead: a graph may do things once for each different region.
@@ -277,15 +280,18 @@ def sample_batch(specs: Sequence[TensorSpec], batch_size: int) -> dict[str, np.n
     Args:
         specs: The manifest's inputs.
         batch_size: First axis.
+        image_size: Height and width of pictures and maps where they are free, in px.
     """
     random = np.random.default_rng(0)
     return {
-        spec.name: np.stack([_sample(spec, random) for _ in range(batch_size)]) for spec in specs
+        spec.name: np.stack([_sample(spec, image_size, random) for _ in range(batch_size)])
+        for spec in specs
     }
 
 
-def _sample(spec: TensorSpec, random: np.random.Generator) -> np.ndarray:
-    shape = tuple(size or 1 for size in spec.shape[1:])
+def _sample(spec: TensorSpec, image_size: int, random: np.random.Generator) -> np.ndarray:
+    free = image_size if len(spec.shape) > 2 else 1
+    shape = tuple(size or free for size in spec.shape[1:])
     if spec.is_image:
         return _enlarge(random.integers(0, 256, (9, 9, shape[2]), dtype=np.uint8), shape)
     low, high = spec.value_range or (0.0, 1.0)

@@ -282,7 +282,7 @@ def test_samples_fit_every_kind_of_input_and_have_large_pieces():
         TensorSpec(name="domain", shape=(None,), dtype="int32", value_range=(0.0, 1.0)),
         TensorSpec(name="truncation", shape=(None,), value_range=(0.0, 1.0)),
     )
-    batch = sample_batch(specs, 3)
+    batch = sample_batch(specs, 3, 64)
     for spec in specs:
         value = batch[spec.name]
         assert value.shape == (3, *spec.shape[1:])
@@ -292,6 +292,11 @@ def test_samples_fit_every_kind_of_input_and_have_large_pieces():
     assert (batch["masks"].sum(-1) == 1).all() and len(np.unique(batch["map"])) > 5
     assert (np.diff(batch["map"].astype(int), axis=1) != 0).mean() < 0.2
     assert not np.array_equal(batch["image"][0], batch["image"][1])
+    # Sizes that are free are those of the picture that is generated.
+    free = TensorSpec(name="image", shape=(None, None, None, 3))
+    ids = TensorSpec(name="map", shape=(None, None, None), dtype="int32", value_range=(0, 3))
+    batch = sample_batch((free, ids), 2, 48)
+    assert batch["image"].shape == (2, 48, 48, 3) and batch["map"].shape == (2, 48, 48)
 
 
 @pytest.fixture(scope="module")
@@ -326,7 +331,7 @@ def test_all_engines_agree_in_float32(pix2pix):
         pytest.importorskip(name)
     path, model = pix2pix
     manifest = read_manifest(path)
-    batch = sample_batch(manifest.inputs, 3)
+    batch = sample_batch(manifest.inputs, 3, 64)
     expected = np.asarray(model({"condition": image_lib.to_float(batch["condition"])}))
     assert expected.std() > 0.1  # else all would agree on grey
     for name in ("tensorflow", "onnxruntime", "openvino"):
@@ -354,7 +359,7 @@ def test_real_engines_are_measured_and_compared(pix2pix, cache):
     assert choice.reason == "measured" and choice.left_out == {}
     assert set(choice.batch_seconds) == {"tensorflow", "onnxruntime", "openvino"}
     assert engine.name == min(choice.batch_seconds, key=choice.batch_seconds.get)
-    assert engine.generate(sample_batch(engine.manifest.inputs, 1)).shape == (1, 64, 64, 3)
+    assert engine.generate(sample_batch(engine.manifest.inputs, 1, 64)).shape == (1, 64, 64, 3)
 
 
 def test_a_precision_that_none_has_is_refused(bundle, cache):
