@@ -7,7 +7,7 @@ there is the mean of one range and not quite that of the other. So the file that
 which preparation its weights expect, and ``models.perceptual`` does that one.
 
 Reference: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
-Recognition", ICLR 2015. The authors' weights are under Creative Commons BY.
+Recognition", ICLR 2015.
 """
 
 from __future__ import annotations
