@@ -21,6 +21,7 @@ from facegan.errors import CheckpointError
 
 # How much of a name out of a file a message repeats.
 _LONGEST_IN_MESSAGE = 120
+_LONGEST_NAME = 500
 _CHANGES = "The file wants to change what builds its tensors; it is refused."
 _LONGEST_KEY = 32
 _MOST_BITS_OF_KEY = 64
@@ -327,12 +328,18 @@ class _Machine:
 
     def _do_global(self, argument: str) -> None:
         module, _, name = argument.partition(" ")
-        self._stack.append(self._find_name(module, name))
+        self._push_name(module, name)
 
     def _do_stack_global(self, _: Any) -> None:
         name, module = self._stack.pop(), self._stack.pop()
         if not (isinstance(name, str) and isinstance(module, str)):
             raise CheckpointError("The file makes up names to call; it is refused.")
+        self._push_name(module, name)
+
+    def _push_name(self, module: str, name: str) -> None:
+        # Records repeat a name for each call.
+        if len(module) + len(name) > _LONGEST_NAME:
+            raise refused_name(module, name)
         self._stack.append(self._find_name(module, name))
 
     def _do_reduce(self, _: Any) -> None:

@@ -167,7 +167,8 @@ def _make_network(description: Any) -> Record:
     """A network or module, from the dict that the authors' program would make it of."""
     if not isinstance(description, dict) or not isinstance(description.get("state"), dict):
         raise CheckpointError("A network is described in an unknown way.")
-    return Record(str(description.get("class_name", ""))[:_LONGEST_NAME], (), description["state"])
+    name = description.get("class_name")
+    return Record(name if isinstance(name, str) else "", (), description["state"])
 
 
 _ARRAY, _OBJECT = Name("numpy", "ndarray"), Name("builtins", "object")

@@ -420,6 +420,11 @@ def test_instructions_and_names_that_networks_do_not_need(data, tmp_path):
         # A text that is turned into bytes again and again.
         b"X" + struct.pack("<I", 10**5) + b"a" * 10**5 + b"q\0("
         b"" + b"c_codecs\nencode\nh\0X\6\0\0\0latin1\x86R" * 5000 + b"t.",
+        # A class whose name is a tuple without end, and one of a long name that is made often.
+        PERSISTENT + b"}X\5\0\0\0state}sX\x0a\0\0\0class_name" + DOUBLED + b"s\x85R.",
+        b"(ctorch.nn\n" + b"a" * 10**5 + b"\nq\0" + b"h\0)R" * 10**4 + b"t.",
+        # Records in one another.
+        b"ctorch.nn\nLinear\nq\0" + b"h\0" * 50_000 + b"N" + b"\x85R" * 50_001 + b".",
         # Arrays of other sizes than their bytes.
         b"cnumpy.core.numeric\n_frombuffer\n(C\4abcdcnumpy\ndtype\nX\2\0\0\0f4\x85R"
         b"J\xff\xff\xff\x7f\x85X\1\0\0\0CtR.",
