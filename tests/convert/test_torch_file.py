@@ -99,7 +99,7 @@ class Tensor:
 
 
 def whole(key, values):
-    values = np.ascontiguousarray(values)
+    values = np.asarray(values, order="C")
     stride = tuple(step // values.itemsize for step in values.strides)
     return Tensor(Storage(key, values.ravel()), values.shape, stride)
 

@@ -17,7 +17,13 @@ from facegan.models.fan import FAN
 from facegan.render.engine import load_engine
 from tests.convert.test_fan import public_fan
 from tests.parity.fill import fill
-from tests.parity.public_state import read_golden, small_state, write_checkpoint
+from tests.parity.public_state import (
+    read_golden,
+    small_state,
+    stylegan2_state,
+    write_checkpoint,
+    write_networks,
+)
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "parity" / "goldens"
 
@@ -59,16 +65,26 @@ def write_small(folder, source):
             "checkpoint": state("pix2pix", "G_batch"),
             "discriminator": state("pix2pix", "D_batch"),
         }
+    elif source == "stylegan2":
+        golden = read_golden(GOLDENS / "stylegan2.npz")
+        nets = {"G_ema": "G", "D": "D"}
+        files = {
+            "checkpoint": {name: stylegan2_state(golden, net, 64) for name, net in nets.items()}
+        }
     else:
         files = {"checkpoint": state(source, least={"bisenet": 64, "parser_unet": 16}[source])}
     return {name: (folder / f"{name}.pth", value) for name, value in files.items()}
 
 
-@pytest.fixture(scope="module", params=[name for name in SOURCES if name != "stylegan2"])
+def write(source, path, state):
+    return (write_networks if source == "stylegan2" else write_checkpoint)(path, state)
+
+
+@pytest.fixture(scope="module", params=SOURCES)
 def written(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     files = write_small(folder, request.param)
-    paths = {name: write_checkpoint(path, value) for name, (path, value) in files.items()}
+    paths = {name: write(request.param, path, value) for name, (path, value) in files.items()}
     states = {name: value for name, (_, value) in files.items()}
     return request.param, paths, states
 
@@ -121,14 +137,22 @@ def damaged(state, how):
     return name, state
 
 
+def one_more(state):
+    more = {"more": np.zeros(3, np.float32)}
+    return "more", {**state, "G_ema": {**state["G_ema"], **more}} if "G_ema" in state else {
+        **state,
+        **more,
+    }
+
+
 @pytest.mark.parametrize("how", ["missing", "renamed", "wrong shape", "not finite", "one more"])
 def test_what_does_not_fit_is_told_and_nothing_is_written(written, how, tmp_path):
     source, paths, states = written
     if how == "one more":
-        name, state = "more", {**states["checkpoint"], "more": np.zeros(3, np.float32)}
+        name, state = one_more(states["checkpoint"])
     else:
         name, state = damaged(states["checkpoint"], how)
-    wrong = write_checkpoint(tmp_path / "wrong.pth", state)
+    wrong = write(source, tmp_path / "wrong.pth", state)
     with pytest.raises(CheckpointError) as caught:
         convert_checkpoint(source, run_dir=tmp_path / "run", **{**paths, "checkpoint": wrong})
     told = str(caught.value)
@@ -153,7 +177,7 @@ def test_files_of_other_nets_are_refused(written, tmp_path):
     other = {"bisenet": "pix2pix"}.get(source, "bisenet")
     files = write_small(tmp_path, other)
     path = write_checkpoint(*files["checkpoint"])
-    with pytest.raises(CheckpointError, match="is missing"):
+    with pytest.raises(CheckpointError, match="is missing|not a pickle"):
         from_checkpoint(source, **{**paths, "checkpoint": path})
 
 
@@ -166,6 +190,27 @@ def test_settings_that_no_file_tells(written, tmp_path):
     other = "pix2pix_256" if kind != "pix2pix" else "spade_celebamask_256"
     with pytest.raises(ConfigError, match=f"is of .*, but the checkpoint of '{kind}'"):
         plan_conversion(source, **paths, preset=other)
+
+
+def test_networks_of_other_architectures_are_refused(tmp_path):
+    ((path, state),) = write_small(tmp_path, "stylegan2").values()
+    conditional = dict(state["G_ema"], **{"mapping.embed.weight": np.zeros((4, 4), np.float32)})
+    residual = dict(state["G_ema"])
+    del residual["synthesis.b8.conv1.bias"]
+    filtered = dict(state["G_ema"])
+    filtered["synthesis.b8.resample_filter"] = np.ones((4, 4), np.float32)
+    for changed, told in (
+        ({"G_ema": conditional}, "conditional"),
+        ({"G_ema": residual}, r"b8\.conv1\.bias is missing"),
+        ({"G_ema": filtered}, "is not the filter"),
+        ({"G_ema": {"layers.0.weight": np.zeros((4, 4), np.float32)}}, "of other architectures"),
+    ):
+        write_networks(path, {**state, **changed})
+        with pytest.raises(CheckpointError, match=told):
+            from_checkpoint("stylegan2", path)
+    write_networks(path, {"G": state["G_ema"]})
+    with pytest.raises(CheckpointError, match="no networks G_ema and D"):
+        from_checkpoint("stylegan2", path)
 
 
 def test_unknown_sources_and_files_are_refused(tmp_path):

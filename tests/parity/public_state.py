@@ -5,7 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from tests.convert.test_stylegan2_pickle import Module, PickleWriter
 from tests.convert.test_torch_file import Writer, whole
+from tests.parity.fill import fill_stylegan2
+
+_FILTER = (np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64).astype(np.float32)
 
 
 def read_golden(path):
@@ -64,6 +68,19 @@ def small_state(golden, fill, net=None, least=64):
     }
 
 
+def stylegan2_state(golden, net, least=None):
+    """A StyleGAN2 net's state dict: the stored one's, or a small one's (``small_state``)."""
+    if least is None:
+        state = public_state(golden, fill_stylegan2, net)
+    else:
+        state = small_state(golden, fill_stylegan2, net, least)
+    # The stored nets' filter is a constant.
+    return {
+        name: _FILTER if name.endswith("resample_filter") else value
+        for name, value in state.items()
+    }
+
+
 def write_checkpoint(path, state):
     """Writes a state dict, or a dict of such, as ``torch.save`` does."""
     number = iter(range(1_000_000))
@@ -75,6 +92,38 @@ def write_checkpoint(path, state):
 
     with pytest.MonkeyPatch.context() as patch:
         Writer(patch).zip(path, tensors(state))
+    return path
+
+
+def write_networks(path, networks, **settings):
+    """Writes StyleGAN2-ADA's networks by name, each from its state dict, as their program does.
+
+    Args:
+        path: Where.
+        networks: Name -> state dict.
+        **settings: Plain attributes of every network.
+    """
+    number = iter(range(1_000_000))
+
+    def module(state, **attributes):
+        own = {name: whole(str(next(number)), v) for name, v in state.items() if "." not in name}
+        inner = {name.partition(".")[0]: {} for name in state if "." in name}
+        for name, value in state.items():
+            first, _, rest = name.partition(".")
+            if rest:
+                inner[first][rest] = value
+        buffers = ("resample_filter", "noise_const", "w_avg")
+        return Module(
+            "Network",
+            parameters=[(name, v) for name, v in own.items() if name not in buffers],
+            buffers=[(name, v) for name, v in own.items() if name in buffers],
+            modules=[(name, module(part)) for name, part in inner.items()],
+            **attributes,
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        made = {name: module(state, **settings) for name, state in networks.items()}
+        path.write_bytes(PickleWriter(patch).dumps(made))
     return path
 
 
