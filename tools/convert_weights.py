@@ -107,7 +107,11 @@ def _convert_file(source: str) -> dict:
         asked = {"from": source, "checkpoint": FLAGS.checkpoint, "output": FLAGS.output}
         return {**asked, **options}
     convert = getattr(importlib.import_module(module), function)
-    return convert(FLAGS.checkpoint, FLAGS.output, overwrite=FLAGS.overwrite, **options)
+    done = convert(FLAGS.checkpoint, FLAGS.output, overwrite=FLAGS.overwrite, **options)
+    from facegan.jobs.convert_checkpoint import tell_files
+
+    files = [path for path in (FLAGS.checkpoint, FLAGS.heads) if path is not None]
+    return {**done, **tell_files(source, files)}
 
 
 def _convert_run(source: str) -> dict:

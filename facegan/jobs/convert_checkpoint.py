@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facegan import config as config_lib
+from facegan.bundle import Provenance
 from facegan.config import unknown_name
+from facegan.convert.public_files import find_mismatch, tell_licence
 from facegan.convert.public_nets import PublicNets
 from facegan.errors import ConfigError
 from facegan.face.conditioning import DomainConditioningConfig
 from facegan.jobs import run as run_lib
+from facegan.jobs.export import PROVENANCE_FILE
 
 # A network in a checkpoint of StarGAN v2 that is no net of the run; and the run folder's file of
 # its weights.
@@ -103,7 +106,8 @@ def convert_checkpoint(
 
     Returns:
         ``run_dir``, ``kind``, ``parameters`` by net, ``left_over`` (names in the files that are
-        not needed), ``untrained`` (nets whose weights are in no file), and ``licence``.
+        not needed), ``untrained`` (nets whose weights are in no file), ``licence`` of the weights,
+        which the folder and its bundles keep, and ``notes``: what else is known of the files.
 
     Raises:
         CheckpointError: As ``from_checkpoint``; no run folder is left then.
@@ -133,6 +137,9 @@ def convert_checkpoint(
             for target, value in zip(average.variables, nets[name].variables, strict=True):
                 target.assign(value)
         config_lib.write_json(folder / "config.json", run_lib.encode_run(config))
+        told = tell_files(source, [checkpoint, *files.values()])
+        provenance = Provenance(licence=told["licence"], preset=preset or found.preset)
+        config_lib.write_json(folder / PROVENANCE_FILE, config_lib.encode(provenance))
         run_lib.write_conditioning(folder, config.conditioning, None)
         if FAN in found.weights:
             save_fan(nets[FAN], folder / _FAN_FILE)
@@ -143,7 +150,15 @@ def convert_checkpoint(
         "parameters": count_parameters(session.state.nets),
         "left_over": left_over,
         "untrained": [name for name in session.state.nets if name not in found.weights],
+        **told,
     }
+
+
+def tell_files(source: str, paths: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
+    """What is known of public files: ``licence``, a text, and ``notes``, a list of sentences."""
+    licences = {tell_licence(path, source=source): None for path in paths}
+    notes = [find_mismatch(path, source=source) for path in paths]
+    return {"licence": " ".join(licences), "notes": [note for note in notes if note]}
 
 
 def plan_conversion(
