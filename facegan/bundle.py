@@ -74,6 +74,11 @@ class TensorSpec:
         return self.dtype != "float32" and len(self.shape) == 3
 
     @property
+    def has_free_size(self) -> bool:
+        """Whether this is a picture or a map of ids of any height and width."""
+        return (self.is_image or self.is_label_map) and None in self.shape[1:3]
+
+    @property
     def is_encoded(self) -> bool:
         """Whether the ``encoded`` signature has files in its place: pictures or maps of ids."""
         return self.is_label_map or (self.is_image and self.shape[3] in _FILE_CHANNELS)
@@ -132,9 +137,10 @@ class Manifest:
         inputs: Tensors of the ``serving_default`` signature. The ``uint8`` signature has the same
             names; its pictures are uint8.
         outputs: Tensors that come back.
-        image_size: Height and width of the generated picture in px.
+        image_size: Height and width of the generated picture in px that the network was made for.
         conditioning: Document of ``facegan.face.conditioning`` that says how the inputs are made
             from a face; None for a model that takes no face.
+        size_multiple: What height and width of inputs must be multiples of, where they are free.
         geometry: Document of the face geometry the model was trained on, for retargeting.
         signatures: Names of the SavedModel's signatures.
         precision: Type in which the weights are stored and the network computes.
@@ -159,6 +165,7 @@ class Manifest:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     image_size: int
+    size_multiple: int = 1
     conditioning: dict[str, Any] | None = None
     geometry: dict[str, Any] | None = None
     signatures: tuple[str, ...] = ("serving_default", "uint8")
@@ -172,8 +179,9 @@ class Manifest:
     files: dict[str, FileDigest] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.image_size < 1:
-            raise ConfigError(f"image_size must be at least 1, got {self.image_size}.")
+        for name in ("image_size", "size_multiple"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         for what, specs in (("inputs", self.inputs), ("outputs", self.outputs)):
             names = [spec.name for spec in specs]
             if not names or len(set(names)) != len(names):

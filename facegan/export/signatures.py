@@ -52,6 +52,8 @@ class ServingSpec:
         fast_paths: Whether TensorFlow alone will run the graph, so that layers may take their fast
             paths.
         methods: Further methods of the model that are served under their names.
+        size_multiple: What height and width must be multiples of, where they are free; the graph
+            refuses others.
     """
 
     model: keras.Model | Callable[[Tensors], Any]
@@ -59,6 +61,7 @@ class ServingSpec:
     outputs: tuple[TensorSpec, ...]
     fast_paths: bool = False
     methods: Mapping[str, MethodSpec] = dataclasses.field(default_factory=dict)
+    size_multiple: int = 1
 
     def __post_init__(self) -> None:
         if not self.inputs or not self.outputs:
@@ -164,8 +167,13 @@ class Servable(tf.Module):
         self.functions = {name: functions[name] for name in signature_names(spec)}
 
     def _call_core(self, inputs: Tensors) -> Tensors:
-        with allow_fast_paths(self._spec.fast_paths):
-            return self._spec.call(inputs)
+        checks = [
+            _require_multiple(inputs[spec.name], spec, self._spec.size_multiple)
+            for spec in self._spec.inputs
+            if spec.has_free_size and self._spec.size_multiple > 1
+        ]
+        with tf.control_dependencies(checks), allow_fast_paths(self._spec.fast_paths):
+            return self._spec.call({name: tf.identity(value) for name, value in inputs.items()})
 
     def _call_uint8(self, inputs: Tensors) -> Tensors:
         images = {spec.name for spec in self._spec.inputs if spec.is_image}
@@ -212,6 +220,14 @@ def _encode(value: tf.Tensor, spec: TensorSpec, jpeg: bool) -> tf.Tensor:
     if jpeg and spec.shape[3] in _JPEG_CHANNELS:
         return encoded.encode_jpeg(codes)
     return encoded.encode_png(codes)
+
+
+def _require_multiple(value: tf.Tensor, spec: TensorSpec, multiple: int) -> tf.Operation:
+    return tf.debugging.assert_equal(
+        tf.shape(value)[1:3] % multiple,
+        0,
+        message=f"Height and width of {spec.name} must be multiples of {multiple}.",
+    )
 
 
 def _gives_jpeg(outputs: tuple[TensorSpec, ...]) -> bool:

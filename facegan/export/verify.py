@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from facegan import image as image_lib
-from facegan.bundle import Manifest, TensorSpec, read_manifest
+from facegan.bundle import (
+    DESCRIBE,
+    ENCODED,
+    ENCODED_JPEG,
+    MANIFEST_BYTES,
+    QUERY,
+    Manifest,
+    TensorSpec,
+    decode_description,
+    encode_description,
+    read_manifest,
+)
 from facegan.errors import BundleError
-
-Arrays = dict[str, np.ndarray]
+from facegan.export import encoded
+from facegan.export.random_inputs import Arrays, sample_inputs
+from facegan.export.real_inputs import real_inputs
+from facegan.export.signatures import PORTABLE
 
 # Greatest accepted difference on outputs in [-1, 1], by the type the network computes in. float32:
 # the graph optimizer fuses and reorders sums, 1e-6 is usual. The 16-bit types keep 8 and 11 bits.
@@ -29,47 +42,43 @@ class VerifyReport:
     """What a comparison found.
 
     Args:
-        max_difference: Greatest absolute difference of the float signature from the model.
-        max_code_difference: Greatest difference of the uint8 signature from the rounded model
-            output, in codes 0..255; 0 where no picture comes out.
+        max_difference: Greatest absolute difference of the float signatures from the model, on
+            random input.
+        real_max_difference: The same on the embedded portraits by way of the bundle's own
+            conditioning; None where they are not installed.
+        max_code_difference: Greatest difference of the uint8 and encoded signatures from the
+            rounded model output, in codes 0..255; 0 where no picture comes out.
         num_examples: How many examples were compared.
     """
 
     max_difference: float
+    real_max_difference: float | None
     max_code_difference: int
     num_examples: int
 
 
-def sample_inputs(
-    specs: Sequence[TensorSpec], batch_size: int, *, free_size: int = 64, seed: int = 0
-) -> Arrays:
-    """Random inputs for a signature.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Trial:
+    """Inputs to compare on, and whether they are real ones."""
 
-    Args:
-        specs: The tensors to make.
-        batch_size: First axis.
-        free_size: Size of every other free axis.
-        seed: Of the random numbers.
+    inputs: Arrays
+    is_real: bool
 
-    Returns:
-        Arrays by name. Pictures are exact uint8 codes turned into [-1, 1], so that both signatures
-        can be fed with the same values.
+
+def make_trials(manifest: Manifest, batch_sizes: Sequence[int] = (1, 2)) -> Iterator[Trial]:
+    """Random inputs of several batch sizes, then real ones where the portraits are installed.
+
+    Where height and width are free, the random inputs have different ones.
     """
-    random = np.random.default_rng(seed)
-    arrays: Arrays = {}
-    for spec in specs:
-        shape = (batch_size, *(size or free_size for size in spec.shape[1:]))
-        if spec.is_image:
-            codes = random.integers(0, 256, shape, dtype=np.uint8)
-            arrays[spec.name] = image_lib.to_float(codes)
-        elif spec.dtype.startswith(("int", "uint")):
-            low, high = spec.value_range or (0, 1)
-            arrays[spec.name] = random.integers(int(low), int(high) + 1, shape).astype(spec.dtype)
-        elif spec.value_range is not None:
-            arrays[spec.name] = random.uniform(*spec.value_range, shape).astype(spec.dtype)
-        else:
-            arrays[spec.name] = random.standard_normal(shape).astype(spec.dtype)
-    return arrays
+    size, multiple = manifest.image_size, manifest.size_multiple
+    smaller = max(multiple, size // 2 // multiple * multiple)
+    sizes = ((size, size), (smaller, size + multiple))
+    for seed, batch_size in enumerate(batch_sizes):
+        free_hw = sizes[seed % 2]
+        yield Trial(sample_inputs(manifest.inputs, batch_size, free_hw=free_hw, seed=seed), False)
+    real = real_inputs(manifest.inputs, manifest.conditioning, free_hw=(size, size))
+    if real is not None:
+        yield Trial(real, True)
 
 
 def verify_bundle(
@@ -79,7 +88,7 @@ def verify_bundle(
     batch_sizes: Sequence[int] = (1, 2),
     tolerance: float | None = None,
 ) -> VerifyReport:
-    """Runs both signatures of a bundle and compares them with a reference.
+    """Runs the signatures of a bundle, but for its methods, and compares them with a reference.
 
     Args:
         bundle_dir: The bundle; its manifest says which tensors to feed.
@@ -89,58 +98,83 @@ def verify_bundle(
 
     Raises:
         BundleError: The SavedModel cannot be loaded or run, an output has another shape or is not
-            finite, or differs by more than the tolerance.
+            finite, or differs by more than the tolerance, or it describes itself as another.
     """
     manifest = read_manifest(bundle_dir, verify=True)
     limit = _TOLERANCE[manifest.precision] if tolerance is None else tolerance
     bundle = LoadedBundle(bundle_dir)
-    worst, worst_code, count = 0.0, 0, 0
-    for seed, batch_size in enumerate(batch_sizes):
-        inputs = sample_inputs(manifest.inputs, batch_size, seed=seed)
-        expected = reference(inputs)
-        got = bundle.run("serving_default", inputs)
-        worst = max(worst, max_difference(expected, got, manifest, bundle_dir))
-        worst_code = max(worst_code, _code_difference(bundle, manifest, inputs, expected))
-        count += batch_size
+    _check_description(bundle, manifest, bundle_dir)
+    worst: dict[bool, float] = {}
+    worst_code, count = 0, 0
+    for index, trial in enumerate(make_trials(manifest, batch_sizes)):
+        expected = reference(trial.inputs)
+        for name in ("serving_default", PORTABLE):
+            if name in manifest.signatures:
+                found = max_difference(
+                    expected, bundle.run(name, trial.inputs), manifest, bundle_dir
+                )
+                worst[trial.is_real] = max(worst.get(trial.is_real, 0.0), found)
+        outputs = [_run_codes(bundle, manifest, trial.inputs)]
+        if index == 0 or trial.is_real:
+            outputs += _run_encoded(bundle, manifest, trial.inputs)
+        for codes in outputs:
+            found_code = _code_difference(expected, codes, manifest, bundle_dir)
+            worst_code = max(worst_code, found_code)
+        count += len(next(iter(trial.inputs.values())))
     # One code is 2/255; rounding alone may move a value that sits between two codes by one.
     code_limit = int(np.ceil(limit * 127.5)) if limit > 0 else 0
-    if worst > limit or worst_code > code_limit:
+    highest = max(worst.values())
+    if highest > limit or worst_code > code_limit:
         raise BundleError(
             f"The exported model {bundle_dir} differs from the one it was made from by "
-            f"{worst:.3g} ({worst_code} codes of 255); at most {limit:.3g} ({code_limit}) is "
+            f"{highest:.3g} ({worst_code} codes of 255); at most {limit:.3g} ({code_limit}) is "
             "accepted. Export in float32, or raise the tolerance if the type is meant to be coarse."
         )
-    return VerifyReport(max_difference=worst, max_code_difference=worst_code, num_examples=count)
+    return VerifyReport(
+        max_difference=worst.get(False, 0.0),
+        real_max_difference=worst.get(True),
+        max_code_difference=worst_code,
+        num_examples=count,
+    )
 
 
 def verify_methods(
     bundle_dir: str | os.PathLike[str],
     reference: Callable[[str, Mapping[str, np.ndarray]], Arrays],
-) -> None:
+) -> float | None:
     """Runs each method of a bundle and compares it with a reference, relative to its outputs' size.
 
     Args:
         bundle_dir: The bundle.
         reference: Computes what a method, by name, makes of float inputs.
 
+    Returns:
+        The greatest difference, as a share; None where there is no method.
+
     Raises:
         BundleError: A method cannot be run or gives something else.
     """
     manifest = read_manifest(bundle_dir)
     if not manifest.methods:
-        return
+        return None
     bundle, limit = LoadedBundle(bundle_dir), _TOLERANCE[manifest.precision]
+    highest = 0.0
     for name, method in manifest.methods.items():
-        inputs = sample_inputs(method.inputs, 2, free_size=3)
-        expected, got = reference(name, inputs), bundle.run(name, inputs)
-        for output, value in expected.items():
-            size = max(1.0, float(np.abs(value).max(initial=0.0)))
-            worst = float(np.abs(value - got[output]).max(initial=0.0)) / size
-            if not worst <= limit:
-                raise BundleError(
-                    f"The signature {name!r} of {bundle_dir} differs from the model by {worst:.3g} "
-                    f"of its output's size; at most {limit:.3g} is accepted."
-                )
+        free_hw = (manifest.image_size, manifest.image_size)
+        drawn = sample_inputs(method.inputs, 2, free_size=3, free_hw=free_hw)
+        real = real_inputs(method.inputs, manifest.conditioning, free_hw=free_hw)
+        for inputs in (drawn,) if real is None else (drawn, real):
+            expected, got = reference(name, inputs), bundle.run(name, inputs)
+            for output, value in expected.items():
+                size = max(1.0, float(np.abs(value).max(initial=0.0)))
+                worst = float(np.abs(value - got[output]).max(initial=0.0)) / size
+                if not worst <= limit:
+                    raise BundleError(
+                        f"The signature {name!r} of {bundle_dir} differs from the model by "
+                        f"{worst:.3g} of its output's size; at most {limit:.3g} is accepted."
+                    )
+                highest = max(highest, worst)
+    return highest
 
 
 def max_difference(
@@ -191,17 +225,88 @@ def _compare_ids(
 
 
 def _code_difference(
-    bundle: LoadedBundle, manifest: Manifest, inputs: Arrays, expected: Arrays
+    expected: Arrays, codes: Mapping[str, np.ndarray], manifest: Manifest, what: Any
 ) -> int:
-    images = {spec.name for spec in manifest.inputs if spec.is_image}
-    codes = {k: image_lib.to_uint8(v) if k in images else v for k, v in inputs.items()}
-    got = bundle.run("uint8", codes)
+    """Greatest difference of pictures in codes; ids are checked by their share."""
     worst = 0
     for spec in manifest.outputs:
         if spec.is_image:
-            a = image_lib.to_uint8(expected[spec.name]).astype(np.int32)
-            worst = max(worst, int(np.abs(a - got[spec.name]).max(initial=0)))
+            wanted = image_lib.to_uint8(expected[spec.name]).astype(np.int32)
+            if wanted.shape != codes[spec.name].shape:
+                raise BundleError(
+                    f"The output {spec.name!r} of {what} has the shape {codes[spec.name].shape}, "
+                    f"expected {wanted.shape}."
+                )
+            worst = max(worst, int(np.abs(wanted - codes[spec.name]).max(initial=0)))
+        elif spec.is_label_map:
+            wanted = np.asarray(expected[spec.name])
+            _compare_ids(wanted, codes[spec.name], spec.name, manifest.precision, what)
     return worst
+
+
+def _run_codes(bundle: LoadedBundle, manifest: Manifest, inputs: Arrays) -> Arrays:
+    return bundle.run("uint8", _to_codes(manifest.inputs, inputs))
+
+
+def _run_encoded(bundle: LoadedBundle, manifest: Manifest, inputs: Arrays) -> list[Arrays]:
+    """What the ``encoded`` signature gives, decoded; nothing where a bundle has none."""
+    if ENCODED not in manifest.signatures:
+        return []
+    files = encode_inputs(manifest.inputs, inputs)
+    got = bundle.run(ENCODED, files)
+    if ENCODED_JPEG in manifest.signatures:
+        # JPEG loses too much of random pictures to be measured; the sizes must be right.
+        _decode_outputs(manifest.outputs, bundle.run(ENCODED_JPEG, files))
+    return [_decode_outputs(manifest.outputs, got)]
+
+
+def encode_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, np.ndarray]) -> Arrays:
+    """The inputs of ``serving_default`` as the ``encoded`` signature takes them, all as PNG."""
+    files: Arrays = {}
+    for spec in specs:
+        value = inputs[spec.name]
+        if spec.is_label_map:
+            value = encoded.encode_label_maps(tf.constant(value)).numpy()
+        elif spec.is_encoded:
+            value = encoded.encode_png(tf.constant(image_lib.to_uint8(value))).numpy()
+        files[spec.encoded_name] = value
+    return files
+
+
+def _to_codes(specs: Sequence[TensorSpec], inputs: Mapping[str, np.ndarray]) -> Arrays:
+    return {
+        spec.name: image_lib.to_uint8(inputs[spec.name]) if spec.is_image else inputs[spec.name]
+        for spec in specs
+    }
+
+
+def _decode_outputs(specs: Sequence[TensorSpec], outputs: Mapping[str, np.ndarray]) -> Arrays:
+    arrays: Arrays = {}
+    for spec in specs:
+        value = outputs[spec.encoded_name]
+        if spec.is_encoded:
+            channels = 1 if spec.is_label_map else spec.shape[3]
+            pictures = [
+                tf.io.decode_image(file, channels=channels, expand_animations=False).numpy()
+                for file in value
+            ]
+            value = np.stack(pictures)
+            value = value[..., 0] if spec.is_label_map else value
+        elif spec.is_image:
+            value = image_lib.to_uint8(value)
+        arrays[spec.name] = value
+    return arrays
+
+
+def _check_description(bundle: LoadedBundle, manifest: Manifest, what: Any) -> None:
+    if DESCRIBE not in manifest.signatures:
+        return
+    told = bundle.run(DESCRIBE, {QUERY: np.array([b"", b""])})[MANIFEST_BYTES]
+    expected = decode_description(encode_description(manifest))
+    if any(decode_description(text) != expected for text in told):
+        raise BundleError(
+            f"The signature {DESCRIBE!r} of {what} tells of another model than its manifest."
+        )
 
 
 class LoadedBundle:

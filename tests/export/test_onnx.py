@@ -9,7 +9,7 @@ from facegan.bundle import read_manifest
 from facegan.errors import BundleError
 from facegan.export.onnx import write_onnx
 from facegan.export.verify import LoadedBundle
-from tests.toy_bundle import export_puppet, export_toy
+from tests.toy_bundle import export_puppet, export_toy, toy_spec
 
 pytest.importorskip("tf2onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -19,6 +19,8 @@ def test_onnx_equals_the_saved_model(tmp_path):
     path = tmp_path / "1"
     before, _ = export_toy(path)
     manifest = write_onnx(path)
+    assert manifest.training["export_onnx_max_difference"] < 1e-5
+    assert manifest.training["export_onnx_real_max_difference"] < 1e-5
     assert manifest == read_manifest(path, verify=True)
     assert set(manifest.files) - set(before.files) == {"model.onnx"}
     session = onnxruntime.InferenceSession(
@@ -53,6 +55,16 @@ def test_difference_above_the_tolerance(tmp_path):
     with pytest.raises(BundleError, match="differs from the SavedModel"):
         write_onnx(path, tolerance=-1.0)
     assert read_manifest(path, verify=True) == before
+
+
+def test_it_is_compared_with_the_model_where_there_is_one(tmp_path):
+    path = tmp_path / "1"
+    before, spec = export_toy(path)
+    with pytest.raises(BundleError, match="differs from the model"):
+        write_onnx(path, toy_spec(seed=1).reference)
+    assert read_manifest(path, verify=True) == before
+    manifest = write_onnx(path, spec.reference)
+    assert 0 <= manifest.training["export_onnx_max_difference"] < 1e-5
 
 
 def test_a_damaged_bundle_is_refused(tmp_path):

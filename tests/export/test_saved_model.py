@@ -63,6 +63,9 @@ def test_manifest_tells_what_was_exported(toy):
     assert manifest.conditioning == {"kind": "landmark_drawing", "version": 1}
     assert manifest.training["steps"] == 5
     assert 0 <= manifest.training["export_max_difference"] < 1e-4
+    assert 0 <= manifest.training["export_real_max_difference"] < 1e-4
+    assert manifest.training["export_max_code_difference"] <= 1
+    assert manifest.training["export_method_difference"] is None
     assert "saved_model.pb" in manifest.files
     assert set(manifest.signatures) == set(tf.saved_model.load(str(path)).signatures)
 
@@ -114,6 +117,25 @@ def test_free_height_and_width(tmp_path):
     export_bundle(tmp_path / "1", free, model_name="toy", image_size=32)
     run = tf.saved_model.load(str(tmp_path / "1")).signatures["uint8"]
     assert run(condition=np.zeros((1, 48, 80, 3), np.uint8))["image"].shape == (1, 48, 80, 3)
+
+
+def test_a_size_that_does_not_fit_is_refused_in_the_graph(tmp_path):
+    toy = toy_spec()
+    free = ServingSpec(
+        model=toy.model,
+        inputs=(image_spec("condition", None),),
+        outputs=(image_spec("image", None),),
+        size_multiple=4,
+    )
+    manifest = export_bundle(tmp_path / "1", free, model_name="toy", image_size=32)
+    assert manifest.size_multiple == 4
+    signatures = tf.saved_model.load(str(tmp_path / "1")).signatures
+    message = "Height and width of condition must be multiples of 4"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        signatures["serving_default"](condition=np.zeros((1, 48, 82, 3), np.float32))
+    odd = image_lib.encode_picture(np.zeros((30, 32, 3), np.uint8))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        signatures["encoded"](condition_bytes=tf.constant([odd]))
 
 
 def test_what_cannot_be_served():

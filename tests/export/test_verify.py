@@ -1,13 +1,23 @@
 """Verification: a bundle that gives something else is found out."""
 
+import dataclasses
+import shutil
+
 import numpy as np
 import pytest
 
 from facegan import image as image_lib
-from facegan.bundle import TensorSpec
+from facegan.bundle import TensorSpec, write_manifest
 from facegan.errors import BundleError
-from facegan.export.verify import LoadedBundle, max_difference, sample_inputs, verify_bundle
-from tests.toy_bundle import export_toy, toy_spec
+from facegan.export.random_inputs import sample_inputs
+from facegan.export.verify import (
+    LoadedBundle,
+    encode_inputs,
+    make_trials,
+    max_difference,
+    verify_bundle,
+)
+from tests.toy_bundle import export_toy, image_spec, toy_spec
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +32,8 @@ def test_the_same_model_passes(toy):
     report = verify_bundle(path, spec.reference, batch_sizes=(1, 3))
     assert report.max_difference < 1e-5
     assert report.max_code_difference <= 1
-    assert report.num_examples == 4
+    assert report.real_max_difference is not None and report.real_max_difference < 1e-5
+    assert report.num_examples == 6
 
 
 def test_another_model_is_refused(toy):
@@ -57,24 +68,50 @@ def test_another_shape_is_refused(toy):
         max_difference({"image": np.zeros(1)}, bad, manifest, "x")
 
 
-def test_sample_inputs_follow_the_specs():
+def test_a_fault_on_real_faces_alone_is_refused(toy):
+    path, _, spec = toy
+
+    def elsewhere(inputs):
+        outputs = spec.reference(inputs)
+        # Neighbouring pixels of pictures are alike, those of random numbers are not.
+        smooth = np.abs(np.diff(inputs["condition"], axis=1)).mean() < 0.2
+        return {"image": outputs["image"] + np.float32(0.01 if smooth else 0.0)}
+
+    assert verify_bundle(path, elsewhere, tolerance=0.02).max_difference < 1e-5
+    with pytest.raises(BundleError, match="0.01"):
+        verify_bundle(path, elsewhere)
+
+
+def test_where_sizes_are_free_several_are_tried(toy):
+    _, manifest, _ = toy
+    free = dataclasses.replace(
+        manifest, inputs=(image_spec("condition", None),), size_multiple=8, image_size=32
+    )
+    shapes = [trial.inputs["condition"].shape for trial in make_trials(free)]
+    assert shapes == [(1, 32, 32, 3), (2, 16, 40, 3), (2, 32, 32, 3)]
+    assert [trial.is_real for trial in make_trials(free)] == [False, False, True]
+
+
+def test_what_a_bundle_says_of_itself_is_compared(toy, tmp_path):
+    path, manifest, spec = toy
+    shutil.copytree(path, tmp_path / "1")
+    write_manifest(tmp_path / "1", dataclasses.replace(manifest, model="other"))
+    with pytest.raises(BundleError, match="'describe' .* another model than its manifest"):
+        verify_bundle(tmp_path / "1", spec.reference)
+
+
+def test_inputs_as_files():
     specs = (
-        TensorSpec(name="image", shape=(None, None, None, 3)),
-        TensorSpec(name="labels", shape=(None, 8), dtype="int32", value_range=(0, 18)),
-        TensorSpec(name="style", shape=(None, 16), value_range=None),
-        TensorSpec(name="weight", shape=(None, 2), value_range=(0.0, 0.5)),
+        image_spec("image", 8),
+        TensorSpec(name="ids", shape=(None, 8, 8), dtype="int32", value_range=(0, 18)),
+        TensorSpec(name="stack", shape=(None, 8, 8, 6)),
     )
-    arrays = sample_inputs(specs, 4, free_size=12, seed=1)
-    assert arrays["image"].shape == (4, 12, 12, 3)
-    np.testing.assert_array_equal(
-        image_lib.to_float(image_lib.to_uint8(arrays["image"])), arrays["image"]
-    )
-    assert arrays["labels"].dtype == np.int32
-    assert set(np.unique(arrays["labels"])) <= set(range(19))
-    assert arrays["style"].dtype == np.float32
-    assert arrays["weight"].min() >= 0 and arrays["weight"].max() <= 0.5
-    again = sample_inputs(specs, 4, free_size=12, seed=1)
-    np.testing.assert_array_equal(arrays["style"], again["style"])
+    inputs = sample_inputs(specs, 2)
+    files = encode_inputs(specs, inputs)
+    assert list(files) == ["image_bytes", "ids_bytes", "stack"]
+    assert files["stack"] is inputs["stack"]
+    picture = image_lib.decode_picture(files["image_bytes"][1])
+    np.testing.assert_array_equal(picture, image_lib.to_uint8(inputs["image"][1]))
 
 
 def test_loading_and_running_errors(toy, tmp_path):
