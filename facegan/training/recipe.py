@@ -83,6 +83,7 @@ class Serving:
         fast_paths: Whether the graph is made for TensorFlow alone, by forms of operations that
             other runtimes lack (``layers.fast_paths``). ONNX is written from the plain forms.
         labels: What the ids of label maps among inputs or outputs mean.
+        size_multiple: What height and width must be multiples of, where the specs leave them free.
         methods: Further methods of what is served, each a signature of its own name. The call then
             has the name ``generate`` too.
     """
@@ -94,6 +95,7 @@ class Serving:
     with_nets: tuple[str, ...] = ()
     fast_paths: bool = False
     labels: LabelSchema | None = None
+    size_multiple: int = 1
     methods: Mapping[str, ServedMethod] = dataclasses.field(default_factory=dict)
 
 

@@ -24,6 +24,7 @@ from facegan.face.labels import colour_table, find_schema
 from facegan.image import to_float
 from facegan.losses.segmentation import IGNORED, cross_entropy_loss, ohem_cross_entropy_loss
 from facegan.models.face_parser import (
+    BISENET_STRIDE,
     BiSeNetConfig,
     ParserUNetConfig,
     make_label_net,
@@ -136,17 +137,19 @@ class Recipe:
         return [batch["image"], self._paint(found), self._paint(batch["label_map"])]
 
     def serving(self) -> Serving:
-        """The parser as a net from pictures, of any batch size, to label maps."""
-        size = self.config.parser.image_size
+        """The parser as a net from pictures, of any batch size, height and width, to label maps."""
+        parser = self.config.parser
+        multiple = BISENET_STRIDE if isinstance(parser, BiSeNetConfig) else 2**parser.depth
         return Serving(
             net="parser",
-            inputs=(TensorSpec(name="image", shape=(None, size, size, 3)),),
+            inputs=(TensorSpec(name="image", shape=(None, None, None, 3)),),
             outputs=(
                 TensorSpec(
-                    name="label_map", shape=(None, size, size), dtype="uint8", value_range=None
+                    name="label_map", shape=(None, None, None), dtype="uint8", value_range=None
                 ),
             ),
             simplify=make_label_net,
+            size_multiple=multiple,
             labels=find_schema(self.config.schema),
         )
 

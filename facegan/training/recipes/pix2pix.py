@@ -146,13 +146,15 @@ class Recipe:
         return [batch["condition"], fake, batch["image"]]
 
     def serving(self) -> Serving:
-        """The generator, on conditions of any batch size."""
-        size, channels = self.config.generator.image_size, self.config.generator.in_channels
+        """The generator, on conditions of any batch size, height and width."""
+        generator = self.config.generator
+        halvings = generator.levels if isinstance(generator, UNetConfig) else generator.num_blocks
         return Serving(
             net="generator",
-            inputs=(TensorSpec(name="condition", shape=(None, size, size, channels)),),
-            outputs=(TensorSpec(name="image", shape=(None, size, size, 3)),),
+            inputs=(TensorSpec(name="condition", shape=(None, None, None, generator.in_channels)),),
+            outputs=(TensorSpec(name="image", shape=(None, None, None, 3)),),
             simplify=fold_batch_norm if self._has_batch_norm() else None,
+            size_multiple=2**halvings,
         )
 
     def _has_batch_norm(self) -> bool:

@@ -191,9 +191,13 @@ class Recipe:
         return [labels, fake, batch["image"]]
 
     def serving(self) -> Serving:
-        """The generator, on label maps of any batch size; with a style, on a picture too."""
+        """The generator, on label maps of any batch size; with a style, on a picture too.
+
+        Height and width are free without a style: it becomes a map of one size.
+        """
         config = self.config
-        size, schema = config.generator.image_size, find_schema(config.schema)
+        schema = find_schema(config.schema)
+        size = None if config.encoder is None else config.generator.image_size
         inputs: tuple[TensorSpec, ...] = (
             TensorSpec(
                 name="label_map",
@@ -213,6 +217,7 @@ class Recipe:
             with_nets=() if config.encoder is None else ("encoder",),
             fast_paths=True,
             labels=schema,
+            size_multiple=2**config.generator.doublings,
         )
 
     def _generator_inputs(self, nets: Nets, batch: Batch, seed: Any) -> tuple[dict[str, Any], Any]:

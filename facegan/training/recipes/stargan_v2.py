@@ -270,9 +270,12 @@ class Recipe:
         """The generator on pictures and styles, and what makes styles of references and noise."""
         config = self.config
         size, width = config.generator.image_size, config.generator.style_size
-        picture, source = (
-            TensorSpec(name=name, shape=(None, size, size, 3)) for name in ("image", SOURCE)
+        # Which details are kept is found at one size; a style is of pictures of one size, too.
+        side = size if config.generator.high_pass else None
+        made, source = (
+            TensorSpec(name=name, shape=(None, side, side, 3)) for name in ("image", SOURCE)
         )
+        picture = TensorSpec(name="image", shape=(None, size, size, 3))
         style = TensorSpec(name="style", shape=(None, width), value_range=None)
         last = config.mapping.num_domains - 1
         domain = TensorSpec(
@@ -290,8 +293,9 @@ class Recipe:
             net="generator",
             with_nets=("mapping", "style_encoder"),
             inputs=inputs,
-            outputs=(picture,),
+            outputs=(made,),
             simplify=functools.partial(make_translator, fan=config.fan),
+            size_multiple=2 ** (len(config.generator.widths) - 1),
             methods={
                 "encode_style": ServedMethod(inputs=(picture, domain), outputs=(style,)),
                 "map_style": ServedMethod(inputs=(latent, domain), outputs=(style,)),

@@ -168,14 +168,15 @@ class Recipe:
 
     def serving(self) -> Serving:
         """The generator, on drawings and embeddings, and ``embed``, which makes the latter."""
-        size, width = self.config.generator.image_size, self.config.generator.embedding_size
+        width = self.config.generator.embedding_size
         embedding = TensorSpec(name="embedding", shape=(None, width), value_range=None)
         pictures = (None, None, self.config.embedder.image_size, self.config.embedder.image_size, 3)
         return Serving(
             net="generator",
-            inputs=(TensorSpec(name="condition", shape=(None, size, size, 3)), embedding),
-            outputs=(TensorSpec(name="image", shape=(None, size, size, 3)),),
+            inputs=(TensorSpec(name="condition", shape=(None, None, None, 3)), embedding),
+            outputs=(TensorSpec(name="image", shape=(None, None, None, 3)),),
             simplify=fold_embedded,
+            size_multiple=2**self.config.generator.num_downs,
             with_nets=("embedder",),
             methods={
                 "embed": ServedMethod(

@@ -110,13 +110,13 @@ class Recipe:
         return [batch["condition"], fake, batch["image"]]
 
     def serving(self) -> Serving:
-        """The generator, on drawings of any batch size."""
-        size = self.config.generator.image_size
+        """The generator, on drawings of any batch size, height and width."""
         return Serving(
             net="generator",
-            inputs=(TensorSpec(name="condition", shape=(None, size, size, 3)),),
-            outputs=(TensorSpec(name="image", shape=(None, size, size, 3)),),
+            inputs=(TensorSpec(name="condition", shape=(None, None, None, 3)),),
+            outputs=(TensorSpec(name="image", shape=(None, None, None, 3)),),
             simplify=fold_spectral_norm,
+            size_multiple=2**self.config.generator.num_downs,
         )
 
 

@@ -89,7 +89,8 @@ def test_preview_shows_condition_fake_and_image(batch):
 def test_serving_names_the_generator():
     serving = make_recipe().serving()
     assert serving.net == "generator"
-    assert serving.inputs[0].shape == (None, 16, 16, 3)
+    assert serving.inputs[0].shape == (None, None, None, 3)
+    assert serving.size_multiple == 2 ** make_recipe().config.generator.levels
     assert isinstance(make_recipe().build_nets("float32")[serving.net], keras.Model)
 
 

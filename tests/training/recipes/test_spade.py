@@ -148,8 +148,10 @@ def test_preview_shows_labels_in_colours_fake_and_image(batch):
 def test_serving_takes_labels_and_with_a_style_a_picture(batch):
     serving = make_recipe().serving()
     assert [(s.name, s.dtype) for s in serving.inputs] == [("label_map", "uint8")]
+    assert serving.inputs[0].shape == serving.outputs[0].shape[:3] == (None, None, None)
     assert serving.labels is not None and serving.labels.name == "celebamask19"
     recipe = make_recipe(style=True)
+    assert None not in recipe.serving().inputs[0].shape[1:]  # the style becomes a map of one size
     serving, nets = recipe.serving(), recipe.build_nets("float32")
     served = serving.simplify(
         *(nets[n] for n in (serving.net, *serving.with_nets)), dtype="float32"

@@ -210,6 +210,8 @@ def test_what_is_served_takes_landmarks_where_details_are_kept():
         for high_pass in (0.0, 1.0)
     }
     assert names == {0.0: ["source", "style"], 1.0: ["source", "style", "landmarks_xy_px"]}
+    sizes = [make_recipe(high_pass).serving().inputs[0].shape[1] for high_pass in (0.0, 1.0)]
+    assert sizes == [None, SIZE]
     methods = make_recipe().serving().methods
     assert set(methods) == {"encode_style", "map_style"}
     assert methods["map_style"].inputs[1].value_range == (0.0, 2.0)
