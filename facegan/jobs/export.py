@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
 import pathlib
 from typing import Any, Literal
 
 from facegan import config as config_lib
+from facegan.bundle import Provenance
 from facegan.errors import CheckpointError, ConfigError
 from facegan.jobs.run import make_recipe, read_run
+
+# What a run folder tells of itself; see ``read_provenance``.
+PROVENANCE_FILE = "provenance.json"
 
 
 def export_run(
@@ -32,8 +38,10 @@ def export_run(
             in either from float32.
 
     Returns:
-        ``bundle``, ``step``, ``signatures``, ``max_difference`` (of the bundle from the model) and
-        ``onnx``.
+        ``bundle``, ``step``, ``signatures``, ``onnx``, and how far the bundle is from the model:
+        ``max_difference`` on random input, ``real_max_difference`` on portraits by way of the
+        conditioning, ``max_code_difference`` of 255, ``method_difference`` as a share,
+        ``onnx_max_difference`` and ``onnx_real_max_difference``; None for what was not compared.
 
     Raises:
         CheckpointError: The run has no usable checkpoint.
@@ -49,35 +57,62 @@ def export_run(
     serving = session.recipe.serving()
     net = _served_net(session, serving, precision)
     record = config_lib.read_json(run_dir / "conditioning.json")
+    spec = ServingSpec(
+        model=net,
+        inputs=serving.inputs,
+        outputs=serving.outputs,
+        fast_paths=serving.fast_paths,
+        methods={
+            name: MethodSpec(inputs=method.inputs, outputs=method.outputs)
+            for name, method in serving.methods.items()
+        },
+        size_multiple=serving.size_multiple,
+    )
     manifest = export_bundle(
         output,
-        ServingSpec(
-            model=net,
-            inputs=serving.inputs,
-            outputs=serving.outputs,
-            fast_paths=serving.fast_paths,
-            methods={
-                name: MethodSpec(inputs=method.inputs, outputs=method.outputs)
-                for name, method in serving.methods.items()
-            },
-        ),
+        spec,
         model_name=config.kind,
         image_size=config.conditioning.size,
         conditioning=record["conditioning"],
         geometry=record["geometry"],
         labels=serving.labels,
         training_info={"steps": plan["step"], "averaged": serving.net in session.state.ema_nets},
+        provenance=read_provenance(run_dir),
         overwrite=overwrite,
     )
     if onnx:
-        manifest = write_onnx(output)
+        manifest = write_onnx(output, spec.reference)
+    measured = manifest.training
     return {
         "bundle": str(output),
         "step": plan["step"],
         "signatures": list(manifest.signatures),
-        "max_difference": manifest.training["export_max_difference"],
+        "max_difference": measured["export_max_difference"],
+        "real_max_difference": measured["export_real_max_difference"],
+        "max_code_difference": measured["export_max_code_difference"],
+        "method_difference": measured["export_method_difference"],
         "onnx": onnx,
+        "onnx_max_difference": measured.get("export_onnx_max_difference"),
+        "onnx_real_max_difference": measured.get("export_onnx_real_max_difference"),
     }
+
+
+def read_provenance(run_dir: str | os.PathLike[str]) -> Provenance:
+    """What a run folder tells of where its weights come from.
+
+    Its ``provenance.json`` may hold ``licence``, a note in words, and ``preset``, the name of the
+    preset it started from: whoever writes a run folder, such as a converter of public weights, or
+    edits it, puts there what they know. The hash is that of the folder's ``config.json``.
+
+    Raises:
+        ConfigError: The file holds something else.
+    """
+    run_dir = pathlib.Path(run_dir)
+    path = run_dir / PROVENANCE_FILE
+    told = config_lib.read_json(path) if path.is_file() else {}
+    provenance = config_lib.decode(Provenance, told, PROVENANCE_FILE)
+    digest = hashlib.sha256((run_dir / "config.json").read_bytes()).hexdigest()
+    return dataclasses.replace(provenance, config_sha256=digest)
 
 
 def plan_export(run_dir: str | os.PathLike[str], step: int | None = None) -> dict[str, Any]:
