@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 from facegan import config as config_lib
@@ -37,6 +38,7 @@ _FILE_CHANNELS = (1, 3, 4)
 
 # Files up to this size are hashed at every reading; larger ones (weights) only when asked.
 _SMALL_FILE_BYTES = 4_000_000
+_HASHED_BLOCK_BYTES = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -296,6 +298,23 @@ def read_manifest(bundle_dir: str | os.PathLike[str], *, verify: bool = False) -
     return manifest
 
 
+def check_files(
+    bundle_dir: str | os.PathLike[str], manifest: Manifest, names: Iterable[str] | None = None
+) -> None:
+    """Hashes files of a bundle and compares them with its manifest.
+
+    Args:
+        bundle_dir: Folder of the bundle.
+        manifest: What it should be.
+        names: Which files, by path relative to the bundle; None for all.
+
+    Raises:
+        BundleError: A file is missing or has changed.
+    """
+    for name in manifest.files if names is None else names:
+        _check_file(pathlib.Path(bundle_dir), name, manifest.files[name], verify=True)
+
+
 def _decode_document(data: Any, bundle: str) -> Manifest:
     if not isinstance(data, dict) or data.get("kind") != Manifest.KIND:
         raise BundleError(
@@ -351,8 +370,10 @@ def _sha256(path: pathlib.Path) -> str:
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            # Large blocks: another thread may hold the interpreter between two of them.
+            buffer = memoryview(bytearray(_HASHED_BLOCK_BYTES))
+            while count := file.readinto(buffer):
+                digest.update(buffer[:count])
     except OSError as error:
         raise BundleError(f"Cannot read {path}: {error.strerror or error}.") from error
     return digest.hexdigest()

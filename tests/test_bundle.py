@@ -13,6 +13,7 @@ from facegan.bundle import (
     Manifest,
     Provenance,
     TensorSpec,
+    check_files,
     decode_description,
     encode_description,
     hash_files,
@@ -202,3 +203,16 @@ def test_reading_needs_no_tensorflow():
         "sys.exit(any(m in sys.modules for m in ('tensorflow', 'keras', 'cv2')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_named_files_alone_are_hashed(tmp_path):
+    for name in ("a.bin", "b.bin"):
+        (tmp_path / name).write_bytes(b"x" * 9_000_000)  # more than two blocks
+    manifest = write_manifest(tmp_path, make_manifest())
+    check_files(tmp_path, manifest)
+    (tmp_path / "b.bin").write_bytes(b"x" * 8_999_999 + b"y")
+    assert read_manifest(tmp_path) == manifest  # of large files only the size
+    check_files(tmp_path, manifest, ["a.bin"])
+    for names in (["b.bin"], None):
+        with pytest.raises(BundleError, match="b.bin is not the file that was exported"):
+            check_files(tmp_path, manifest, names)

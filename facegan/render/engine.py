@@ -5,19 +5,28 @@ All engines take and give the same thing, so that a render differs between them 
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
 import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from facegan import image as image_lib
-from facegan.bundle import GENERATE, ONNX_FILE, Manifest, TensorSpec, read_manifest
+from facegan.bundle import (
+    GENERATE,
+    ONNX_FILE,
+    Manifest,
+    TensorSpec,
+    check_files,
+    read_manifest,
+)
 from facegan.config import unknown_name
 from facegan.errors import BundleError, ConfigError
 from facegan.render.server_address import is_server
@@ -157,7 +166,8 @@ class TensorFlowEngine:
     ) -> None:
         if config.precision != manifest.precision:
             _refuse_bfloat16(self.name, config)
-        self._tf = _import_runtime("tensorflow", "tensorflow")
+        with _checking(bundle_dir, manifest, [n for n in manifest.files if n != ONNX_FILE]):
+            self._tf = _import_runtime("tensorflow", "tensorflow")
         self.manifest, self.precision = manifest, manifest.precision
         # The loaded object owns the variables that the signature reads.
         self.owner = _load_saved_model(self._tf, bundle_dir)
@@ -182,7 +192,8 @@ class OnnxRuntimeEngine:
         self, bundle_dir: str | os.PathLike[str], manifest: Manifest, config: EngineConfig
     ) -> None:
         _refuse_bfloat16(self.name, config)
-        runtime = _import_runtime("onnxruntime", "onnx")
+        with _checking(bundle_dir, manifest, [n for n in manifest.files if n == ONNX_FILE]):
+            runtime = _import_runtime("onnxruntime", "onnx")
         if ONNX_FILE not in manifest.files:
             raise BundleError(
                 f"The bundle {bundle_dir} has no {ONNX_FILE}. Export it with --onnx, or take "
@@ -229,10 +240,12 @@ class OpenVinoEngine:
     def __init__(
         self, bundle_dir: str | os.PathLike[str], manifest: Manifest, config: EngineConfig
     ) -> None:
-        self._ov = _import_runtime("openvino", "openvino")
-        self.manifest, self.precision = manifest, config.precision
         bundle_dir = pathlib.Path(bundle_dir)
-        source = bundle_dir / ONNX_FILE if ONNX_FILE in manifest.files else bundle_dir
+        has_onnx = ONNX_FILE in manifest.files
+        source = bundle_dir / ONNX_FILE if has_onnx else bundle_dir
+        with _checking(bundle_dir, manifest, [ONNX_FILE] if has_onnx else list(manifest.files)):
+            self._ov = _import_runtime("openvino", "openvino")
+        self.manifest, self.precision = manifest, config.precision
         if source == bundle_dir and manifest.runtime != "any":
             raise BundleError(
                 f"The SavedModel of {bundle_dir} is made for TensorFlow and has no {ONNX_FILE}. "
@@ -334,8 +347,9 @@ def load_engine(
     """Loads a bundle for running.
 
     Args:
-        bundle_dir: The bundle; every file of it is checked against the manifest. Or the address of
-            a server that runs it, as ``grpc://host:8500/anna`` or ``http://host:8501/anna``.
+        bundle_dir: The bundle; every file that is read is checked against the manifest. Or the
+            address of a server that runs it, as ``grpc://host:8500/anna`` or
+            ``http://host:8501/anna``.
         config: Which runtime and how, or just the runtime's name.
 
     Raises:
@@ -350,7 +364,7 @@ def load_engine(
         from facegan.render.remote import RemoteBundle  # it knows this module
 
         return RemoteBundle(os.fspath(bundle_dir), config).engine
-    manifest = read_manifest(bundle_dir, verify=True)
+    manifest = read_manifest(bundle_dir)
     name = first_choice(manifest, config) if config.name == "auto" else config.name
     return ENGINES[name](bundle_dir, manifest, config)
 
@@ -441,6 +455,17 @@ def _refuse_bfloat16(name: str, config: EngineConfig) -> None:
             f"The engine {name!r} runs the network in the type it was exported in and has no "
             f"precision {config.precision!r}. Take the engine 'openvino', or leave the precision."
         )
+
+
+@contextlib.contextmanager
+def _checking(
+    bundle_dir: str | os.PathLike[str], manifest: Manifest, names: Sequence[str]
+) -> Iterator[None]:
+    """Hashes what an engine is about to read, while its runtime is imported in the block."""
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
+        checked = thread.submit(check_files, bundle_dir, manifest, names)
+        yield
+        checked.result()
 
 
 def _import_runtime(module: str, extra: str) -> Any:

@@ -25,7 +25,7 @@ import numpy as np
 
 from facegan import __version__
 from facegan import config as config_lib
-from facegan.bundle import Manifest, TensorSpec, read_manifest
+from facegan.bundle import Manifest, TensorSpec, check_files, read_manifest
 from facegan.errors import ConfigError, FaceganError
 from facegan.render.engine import ENGINES, Engine, EngineConfig, EngineLoader, first_choice
 
@@ -92,7 +92,7 @@ def choose_engine(
     """Loads the engine that a render of a known length should take.
 
     Args:
-        bundle_dir: The bundle; every file of it is checked against the manifest.
+        bundle_dir: The bundle; every file that is read is checked against the manifest.
         config: Which runtime and how. Only ``"auto"`` leaves a choice.
         batch_size: Pictures that will be generated at a time.
         num_frames: How many will be generated in all; None if that is not known.
@@ -104,7 +104,7 @@ def choose_engine(
         BundleError: The bundle is broken or no runtime can read it.
         ConfigError: The runtime is not installed, or cannot compute in the precision.
     """
-    manifest = read_manifest(bundle_dir, verify=True)
+    manifest = read_manifest(bundle_dir)
 
     def load(name: str) -> Engine:
         return engines[name](bundle_dir, manifest, config)
@@ -125,6 +125,8 @@ def choose_engine(
     if num_frames is None or num_frames < MIN_FRAMES:
         return load(usual), EngineChoice(engine=usual, reason="fixed order")
 
+    # A damaged file is an error here and no reason to leave an engine out.
+    check_files(bundle_dir, manifest)
     batch = sample_batch(manifest.inputs, batch_size, manifest.image_size)
     bench = _Bench(load, batch, clock)
     if timing is None:

@@ -1,5 +1,9 @@
 """Engines: all runtimes give the same picture; errors name what to do."""
 
+import shutil
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,7 +12,7 @@ from facegan import image as image_lib
 from facegan.bundle import MethodSpec, TensorSpec, read_manifest
 from facegan.errors import BundleError, ConfigError
 from facegan.export.saved_model import ServingSpec, export_bundle
-from facegan.render.engine import BundleMethods, EngineConfig, load_engine
+from facegan.render.engine import ENGINES, BundleMethods, EngineConfig, load_engine
 from tests.toy_bundle import export_toy, image_spec
 
 
@@ -118,6 +122,47 @@ def test_damaged_bundle_is_found_before_it_is_run(tmp_path):
     data.write_bytes(raw)
     with pytest.raises(BundleError, match="is not the file that was exported"):
         load_engine(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "read"),
+    [
+        ("tensorflow", "toy_onnx", "variables/variables.data-00000-of-00001"),
+        ("openvino", "toy", "variables/variables.data-00000-of-00001"),
+        ("openvino", "toy_onnx", "model.onnx"),
+        ("onnxruntime", "toy_onnx", "model.onnx"),
+    ],
+)
+def test_an_engine_checks_what_it_reads_before_it_does(name, source, read, request, tmp_path):
+    pytest.importorskip(name)
+    path = tmp_path / "1"
+    shutil.copytree(request.getfixturevalue(source)[0], path)
+    # Of large files only the size is checked when a manifest is read; these change later.
+    manifest = read_manifest(path)
+    for file in ("variables/variables.data-00000-of-00001", "model.onnx"):
+        if file in manifest.files and file != read:
+            (path / file).write_bytes(b"no weights")
+    ENGINES[name](path, manifest, EngineConfig())
+    raw = bytearray((path / read).read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (path / read).write_bytes(raw)
+    with pytest.raises(BundleError, match=f"{read} is not the file that was exported"):
+        ENGINES[name](path, manifest, EngineConfig())
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_engines_of_other_runtimes_do_not_import_tensorflow(toy_onnx, name):
+    pytest.importorskip(name)
+    code = f"""
+import sys
+import numpy as np
+from facegan.render.engine import load_engine
+engine = load_engine({str(toy_onnx[0])!r}, {name!r})
+engine.generate({{"condition": np.zeros((1, 32, 32, 3), np.uint8)}})
+print(sorted({{"tensorflow", "keras"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 class Painter:
