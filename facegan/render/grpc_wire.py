@@ -50,7 +50,9 @@ class GrpcWire:
             options=[
                 ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
                 ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-                # A server that comes back is found at once: the waiting between tries is ours.
+                # A server that comes back is found at once: the waiting between tries is ours, and
+                # other channels that failed to reach it do not count.
+                ("grpc.use_local_subchannel_pool", 1),
                 ("grpc.initial_reconnect_backoff_ms", 100),
                 ("grpc.min_reconnect_backoff_ms", 100),
                 ("grpc.max_reconnect_backoff_ms", 1000),
