@@ -50,7 +50,7 @@ FLAGS = flags.FLAGS
 # Files of weights: source -> module and function that converts it, and the flags that it takes.
 _FILES = {
     "fan": ("facegan.convert.fan", "convert_fan", ()),
-    "vgg19": ("facegan.convert.vgg19", "convert_vgg19", ()),
+    "vgg19": ("facegan.convert.vgg19", "convert_vgg19", ("preprocessing",)),
     "vgg_face": ("facegan.convert.vgg_face", "convert_vgg_face", ("channel_order",)),
     "lpips": ("facegan.convert.lpips", "convert_lpips", ("heads",)),
 }
@@ -64,7 +64,16 @@ _RUNS = {
     "stylegan2": (),
 }
 _OF_RUNS = ("preset", "set", "bundle")
-_OPTIONAL = ("channel_order", "heads", "discriminator", "encoder", "preset", "set", "bundle")
+_OPTIONAL = (
+    "channel_order",
+    "preprocessing",
+    "heads",
+    "discriminator",
+    "encoder",
+    "preset",
+    "set",
+    "bundle",
+)
 
 flags.DEFINE_enum("from", None, sorted((*_FILES, *_RUNS)), "Whose weights.", required=True)
 flags.DEFINE_string("checkpoint", None, "The file.", required=True)
@@ -79,13 +88,19 @@ flags.DEFINE_string("bundle", None, "Also export the run as a bundle into this f
 flags.DEFINE_enum(
     "channel_order", "bgr", ["bgr", "rgb"], "Order of colours that the weights expect."
 )
+flags.DEFINE_enum(
+    "preprocessing",
+    None,
+    ["caffe", "torchvision"],
+    "How pictures are prepared for the weights of vgg19, where the file does not tell.",
+)
 flags.DEFINE_string("heads", None, "For lpips: the file of the channels' weights.")
 flags.DEFINE_bool("overwrite", False, "Replace an output that is there.")
 
 
 def main() -> dict:
     """Converts and returns what was written."""
-    source = FLAGS["from"].value
+    source = str(FLAGS["from"].value)
     _refuse_flags_of_others(source)
     for name in ("checkpoint", "discriminator", "encoder", "heads"):
         path = FLAGS[name].value

@@ -175,9 +175,9 @@ def _fill_discriminator(state: SourceState, net: SPADEDiscriminator) -> None:
 def _fill_encoder(state: SourceState, net: StyleEncoder) -> None:
     for i, conv in enumerate(net.convs, 1):
         _give_conv(state, f"layer{i}.0", conv)
+    grid = net.config.image_size // 2 ** len(net.convs)
     for name, dense in (("fc_mu", net.mean), ("fc_var", net.log_variance)):
-        grid = net.config.image_size // 2 ** len(net.convs)
-        state.give(f"{name}.weight", dense.kernel, lambda v, grid=grid: _flat_last(v, grid))
+        state.give(f"{name}.weight", dense.kernel, lambda v: _flat_last(v, grid))
         state.give(f"{name}.bias", dense.bias)
     state.leave(_IMPLIED)
 

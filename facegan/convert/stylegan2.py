@@ -93,7 +93,7 @@ def _find_settings(
         "max_width": max(widths.values()),
         "conv_clamp": _clamp(networks["G_ema"].settings),
     }
-    nets = {
+    nets: dict[str, dict[str, Any]] = {
         "generator": {**shared, "style_size": style},
         "mapping": {
             "latent_size": latent,

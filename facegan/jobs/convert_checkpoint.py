@@ -123,9 +123,8 @@ def convert_checkpoint(
     config = _settle(found, preset, overrides)
     if FAN in found.weights:
         path = pathlib.Path(os.path.abspath(run_dir)) / _FAN_FILE
-        shown = dataclasses.replace(config.conditioning, landmarks=False)
         recipe = dataclasses.replace(config.recipe, fan=str(path))
-        config = dataclasses.replace(config, conditioning=shown, recipe=recipe)
+        config = _settle_landmarks(dataclasses.replace(config, recipe=recipe))
     config = dataclasses.replace(config, train=settle(config.train))
     with building(run_dir, overwrite=True) as folder:
         session = Trainer(run_lib.make_recipe(config), config.train, run_dir=folder)
@@ -200,8 +199,12 @@ def _settle(found: PublicNets, preset: str | None, overrides: Sequence[str]) -> 
         raise ConfigError(
             f"The preset {preset!r} is of {config.kind!r}, but the checkpoint of {base.kind!r}."
         )
-    config = run_lib.override(config, [*told, *overrides])
-    if isinstance(config.conditioning, DomainConditioningConfig):
-        shown = dataclasses.replace(config.conditioning, landmarks=config.recipe.needs_landmarks)
-        config = dataclasses.replace(config, conditioning=shown)
-    return config
+    return _settle_landmarks(run_lib.override(config, [*told, *overrides]))
+
+
+def _settle_landmarks(config: run_lib.RunConfig) -> run_lib.RunConfig:
+    """A run of domains shows its model landmarks if that asks for them."""
+    if not isinstance(config.conditioning, DomainConditioningConfig):
+        return config
+    shown = dataclasses.replace(config.conditioning, landmarks=config.recipe.needs_landmarks)
+    return dataclasses.replace(config, conditioning=shown)

@@ -12,9 +12,10 @@ from facegan.jobs.convert_checkpoint import (
     plan_conversion,
 )
 from facegan.jobs.export import export_run, load_nets
-from facegan.jobs.run import read_run
+from facegan.jobs.run import make_recipe, read_run
 from facegan.models.fan import FAN
 from facegan.render.engine import load_engine
+from facegan.training.trainer import Trainer
 from tests.convert.test_fan import public_fan
 from tests.parity.fill import fill
 from tests.parity.public_state import (
@@ -107,6 +108,23 @@ def test_the_run_folder_holds_the_nets_of_the_files(written, tmp_path):
     export_run(tmp_path / "run", tmp_path / "bundle")
     engine = load_engine(tmp_path / "bundle", "tensorflow")
     assert engine.manifest.image_size == config.conditioning.size
+
+
+def test_training_goes_on_from_a_converted_run(tmp_path):
+    files = write_small(tmp_path, "pix2pix")
+    paths = {name: write_checkpoint(path, value) for name, (path, value) in files.items()}
+    quiet = ["recipe.perceptual_weight=0", "data.batch_size=1"]
+    convert_checkpoint("pix2pix", run_dir=tmp_path / "run", overrides=quiet, **paths)
+    config = read_run(tmp_path / "run")
+    session = Trainer(make_recipe(config), config.train, run_dir=tmp_path / "run")
+    assert session.restore() and session.step == 0
+    random = np.random.default_rng(0)
+    batch = {
+        name: random.uniform(-1, 1, (1, 256, 256, 3)).astype(np.float32)
+        for name in ("condition", "image")
+    }
+    terms = session.train_step(batch)
+    assert session.step == 1 and all(np.isfinite(float(value)) for value in terms.values())
 
 
 def test_a_net_that_is_in_no_file_stays_untrained(written, tmp_path):
