@@ -17,6 +17,22 @@ from facegan.jobs.run import make_recipe, read_run
 PROVENANCE_FILE = "provenance.json"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ServingFolder:
+    """A folder that TensorFlow Serving serves, and as what a bundle is put there.
+
+    Attributes:
+        path: The folder of all models.
+        name: What clients call the model; by default the name of the bundle's folder, or of the
+            one above where that is a number.
+        version: Its number; by default the next one.
+    """
+
+    path: str | os.PathLike[str]
+    name: str | None = None
+    version: int | None = None
+
+
 def export_run(
     run_dir: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -25,6 +41,7 @@ def export_run(
     overwrite: bool = False,
     step: int | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
+    serving: ServingFolder | None = None,
 ) -> dict[str, Any]:
     """Exports what a run trained: the averaged weights, where the run keeps an average.
 
@@ -36,12 +53,14 @@ def export_run(
         step: The checkpoint to take; by default the newest.
         precision: Type in which the weights are kept and TensorFlow computes. OpenVINO computes
             in either from float32.
+        serving: A folder of TensorFlow Serving that gets a copy.
 
     Returns:
         ``bundle``, ``step``, ``signatures``, ``onnx``, and how far the bundle is from the model:
         ``max_difference`` on random input, ``real_max_difference`` on portraits by way of the
         conditioning, ``max_code_difference`` of 255, ``method_difference`` as a share,
         ``onnx_max_difference`` and ``onnx_real_max_difference``; None for what was not compared.
+        ``serving`` is the folder of the version in the folder of TensorFlow Serving, or None.
 
     Raises:
         CheckpointError: The run has no usable checkpoint.
@@ -50,23 +69,26 @@ def export_run(
     from facegan.bundle import MethodSpec
     from facegan.export.onnx import write_onnx
     from facegan.export.saved_model import ServingSpec, export_bundle
+    from facegan.export.serving import publish_bundle
 
     plan = plan_export(run_dir, step)
+    if serving is not None:
+        plan_serving(output, serving, overwrite=overwrite)  # before the work is done
     run_dir, config = pathlib.Path(run_dir), read_run(run_dir)
     session = _restore(run_dir, config, plan["step"])
-    serving = session.recipe.serving()
-    net = _served_net(session, serving, precision)
+    served = session.recipe.serving()
+    net = _served_net(session, served, precision)
     record = config_lib.read_json(run_dir / "conditioning.json")
     spec = ServingSpec(
         model=net,
-        inputs=serving.inputs,
-        outputs=serving.outputs,
-        fast_paths=serving.fast_paths,
+        inputs=served.inputs,
+        outputs=served.outputs,
+        fast_paths=served.fast_paths,
         methods={
             name: MethodSpec(inputs=method.inputs, outputs=method.outputs)
-            for name, method in serving.methods.items()
+            for name, method in served.methods.items()
         },
-        size_multiple=serving.size_multiple,
+        size_multiple=served.size_multiple,
     )
     manifest = export_bundle(
         output,
@@ -75,13 +97,22 @@ def export_run(
         image_size=config.conditioning.size,
         conditioning=record["conditioning"],
         geometry=record["geometry"],
-        labels=serving.labels,
-        training_info={"steps": plan["step"], "averaged": serving.net in session.state.ema_nets},
+        labels=served.labels,
+        training_info={"steps": plan["step"], "averaged": served.net in session.state.ema_nets},
         provenance=read_provenance(run_dir),
         overwrite=overwrite,
     )
     if onnx:
         manifest = write_onnx(output, spec.reference)
+    published = None
+    if serving is not None:
+        published = publish_bundle(
+            output,
+            serving.path,
+            name=serving.name,
+            version=serving.version,
+            overwrite=overwrite,
+        )
     measured = manifest.training
     return {
         "bundle": str(output),
@@ -94,7 +125,25 @@ def export_run(
         "onnx": onnx,
         "onnx_max_difference": measured.get("export_onnx_max_difference"),
         "onnx_real_max_difference": measured.get("export_onnx_real_max_difference"),
+        "serving": None if published is None else str(published.path),
     }
+
+
+def plan_serving(
+    output: str | os.PathLike[str], serving: ServingFolder, *, overwrite: bool = False
+) -> str:
+    """The folder that the copy for TensorFlow Serving would get, checked without writing it.
+
+    Raises:
+        ConfigError: The name cannot be one, or a package is missing.
+        BundleError: The version exists.
+    """
+    from facegan.export.serving import plan_version
+
+    planned = plan_version(
+        output, serving.path, name=serving.name, version=serving.version, overwrite=overwrite
+    )
+    return str(planned.path)
 
 
 def read_provenance(run_dir: str | os.PathLike[str]) -> Provenance:
