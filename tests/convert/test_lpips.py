@@ -4,7 +4,7 @@ import pytest
 from facegan.convert.lpips import convert_lpips
 from facegan.errors import CheckpointError
 from facegan.models.lpips import make_lpips
-from tests.convert.test_torch_file import Writer, whole
+from tests.torch_writer import Writer, whole
 
 # Layer of torchvision's AlexNet -> its kernel.
 KERNELS = {

@@ -7,8 +7,8 @@ from facegan.errors import CheckpointError, ConfigError
 from facegan.models.perceptual import VGGFeaturesConfig, load_vgg19, make_vgg19, make_vgg_face
 from facegan.training.perceptual_term import content_term, pyramid_term
 from tests.convert.test_caffe_file import net
-from tests.convert.test_torch_file import Writer, whole
 from tests.convert.test_vgg_face import convolve, make_weights
+from tests.torch_writer import Writer, whole
 
 DEPTHS = (2, 2, 4, 4, 4)
 # Layers of torchvision's VGG19 that are convolutions.

@@ -5,7 +5,7 @@ from facegan.convert.vgg_face import convert_vgg_face
 from facegan.errors import CheckpointError, ConfigError
 from facegan.models.perceptual import VGGFeaturesConfig, make_vgg_face
 from tests.convert.test_caffe_file import net
-from tests.convert.test_torch_file import Writer, whole
+from tests.torch_writer import Writer, whole
 
 DEPTHS, WIDTHS = (2, 2, 3, 3, 3), (64, 128, 256, 512, 512)
 # Layers of torchvision's VGG16 that are convolutions.

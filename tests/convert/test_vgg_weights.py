@@ -4,7 +4,7 @@ import pytest
 from facegan.convert.vgg_weights import conv_names, is_torch_file, read_vgg
 from facegan.errors import CheckpointError
 from tests.convert.test_caffe_file import net
-from tests.convert.test_torch_file import Writer, whole
+from tests.torch_writer import Writer, whole
 
 # Not a net that there is, but small.
 DEPTHS = (1, 2)

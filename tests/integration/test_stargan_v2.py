@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from facegan.bundle import read_manifest
+from facegan.convert.fan import save_fan
 from facegan.datasets.builder import find_config, prepare_items
 from facegan.datasets.image_folder.image_folder_dataset_builder import Builder
 from facegan.errors import ConfigError, DataError
@@ -33,7 +34,6 @@ from facegan.render.style import StyleChoice, find_styles
 from facegan.training.checkpoint import list_checkpoints
 from facegan.video.reader import VideoReader, probe_clip
 from tests.fake_face import audio_packets
-from tests.fan_file import save_fan
 
 HOPPER = TranslateConfig(domain="hopper")
 

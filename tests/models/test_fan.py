@@ -3,6 +3,7 @@ import gc
 import numpy as np
 import pytest
 
+from facegan.convert.fan import save_fan
 from facegan.errors import CheckpointError, ConfigError
 from facegan.face.landmarks import MEAN_SHAPE
 from facegan.models.fan import (
@@ -12,7 +13,6 @@ from facegan.models.fan import (
     landmark_heatmaps,
     load_fan,
 )
-from tests.fan_file import save_fan
 
 # A face that fills three quarters of a picture of 256 px, as a portrait of FFHQ does.
 FACE = MEAN_SHAPE * 150 + (53, 60)

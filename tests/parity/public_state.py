@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from tests.convert.test_stylegan2_pickle import Module, PickleWriter
-from tests.convert.test_torch_file import Writer, whole
 from tests.parity.fill import fill_stylegan2
+from tests.stylegan2_writer import Module, PickleWriter
+from tests.torch_writer import Writer, whole
 
 _FILTER = (np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64).astype(np.float32)
 

@@ -4,9 +4,9 @@ from facegan.bundle import read_manifest
 from facegan.jobs.convert_checkpoint import SOURCES
 from facegan.jobs.run import read_run
 from facegan.models.fan import load_fan
-from tests.convert.test_fan import public_fan
-from tests.jobs.test_convert_checkpoint import write_small
+from tests.fan_file import public_fan
 from tests.parity.public_state import write_checkpoint
+from tests.parity.small_checkpoints import write_small
 
 
 def test_it_says_what_is_wrong(refused, junk, tmp_path):

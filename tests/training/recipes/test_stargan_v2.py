@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from facegan.convert.fan import save_fan
 from facegan.errors import CheckpointError, ConfigError
 from facegan.layers.randomness import GivenSeed, fold_in
 from facegan.models.fan import FAN
@@ -17,7 +18,6 @@ from facegan.training.devices import make_strategy
 from facegan.training.optimizers import AdamConfig
 from facegan.training.recipes.stargan_v2 import Recipe, StarganV2RecipeConfig, make_translator
 from facegan.training.trainer import TrainConfig, Trainer
-from tests.fan_file import save_fan
 
 SIZE, SEED = 32, np.array([1, 2], np.int32)
 TRAIN = TrainConfig(steps=9, precision="float32", xla="off")
