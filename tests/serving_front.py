@@ -117,12 +117,14 @@ class Models:
         before_predict: Called before each Predict with the model's name and the signature; it may
             wait, or raise a ServeError.
         answered: (signature, size of the batch) of what was run.
+        as_content: Whether gRPC's answers hold tensors as bytes, as a flag of TensorFlow Serving
+            has it, and not number by number.
     """
 
     def __init__(self, folder, keep_all=False):
         self._folder, self._keep_all = pathlib.Path(folder), keep_all
         self._lock, self._loaded = threading.Lock(), {}
-        self.held, self.answered = set(), []
+        self.held, self.answered, self.as_content = set(), [], False
         self.before_predict = lambda name, signature: None
 
     def numbers(self, name):
@@ -216,7 +218,9 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         answer.model_spec.name, answer.model_spec.version.value = spec.name, number
         answer.model_spec.signature_name = spec.signature_name or "serving_default"
         for name, value in outputs.items():
-            answer.outputs[name].CopyFrom(_to_proto(value))
+            as_bytes = self._models.as_content and value.dtype != object
+            tensor = tf.make_tensor_proto(value) if as_bytes else _to_proto(value)
+            answer.outputs[name].CopyFrom(tensor)
         return answer
 
     def GetModelMetadata(self, request, context):
@@ -523,8 +527,10 @@ def main():
     parser.add_argument("--grpc_port", type=int, default=0)
     parser.add_argument("--rest_port", type=int, default=0)
     parser.add_argument("--delay_s", type=float, default=0.0, help="waited before each Predict")
+    parser.add_argument("--enable_serialization_as_tensor_content", action="store_true")
     flags = parser.parse_args()
     models = Models(flags.models_dir)
+    models.as_content = flags.enable_serialization_as_tensor_content
     models.before_predict = lambda name, signature: time.sleep(flags.delay_s)
     for folder in pathlib.Path(flags.models_dir).iterdir():
         if models.numbers(folder.name):

@@ -122,11 +122,11 @@ class GrpcWire:
 
     def _call(self, method: Any, request: Any, timeout_s: float) -> Any:
         try:
-            call = method.future(request, timeout=timeout_s)
+            with self._lock:  # so that no call is under way that cannot be interrupted
+                call = method.future(request, timeout=timeout_s)
+                self._calls.add(call)
         except ValueError as error:  # the channel was closed
             raise TransientError(str(error)) from error
-        with self._lock:
-            self._calls.add(call)
         try:
             return call.result()
         except self._grpc.FutureCancelledError as error:
@@ -162,6 +162,8 @@ def _version(spec: Any) -> int | None:
 def _sort_out(error: Any, timeout_s: float) -> Exception:
     """The error of the wire that stands for one of gRPC's."""
     code, text = error.code().name, " ".join((error.details() or "").split())
+    # What was tried to connect to comes first, and the reason last.
+    text = text.rpartition("last error: ")[2].removeprefix("UNKNOWN: ")
     if code == "NOT_FOUND":
         return NotServedError(text)
     if code == "DEADLINE_EXCEEDED":

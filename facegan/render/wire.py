@@ -80,7 +80,10 @@ class Wire(Protocol):
         """
 
     def interrupt(self) -> None:
-        """Ends the requests that are under way, which raise ``TransientError``."""
+        """Ends the requests that are under way, which raise ``TransientError``.
+
+        One that is only just beginning may be missed; whoever waits for the end asks again.
+        """
 
     def close(self) -> None:
         """Closes all connections."""

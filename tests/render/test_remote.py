@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from facegan.bundle import read_manifest
+from facegan.bundle import TensorSpec, read_manifest
 from facegan.errors import BundleError, ConfigError
+from facegan.export.saved_model import ServingSpec, export_bundle
 from facegan.render.engine import (
     BundleMethods,
     ConcurrentEngine,
@@ -19,7 +20,7 @@ from facegan.render.engine import (
 from facegan.render.opened import open_bundle
 from facegan.render.remote import RemoteBundle
 from tests.serving_front import Models, ServeError, ServingFront
-from tests.toy_bundle import export_toy
+from tests.toy_bundle import export_toy, image_spec
 
 # What is said over the wire stands in test_wire.py.
 
@@ -324,3 +325,24 @@ def test_pictures_without_a_file_format_go_as_numbers(tmp_path, served_models):
         batch = {"condition": codes(2)}
         np.testing.assert_array_equal(engine.generate(batch), local.generate(batch))
         assert front.models.answered[-1] == ("uint8", 2)
+
+
+class Regions:
+    """Tells light from dark, or paints ids."""
+
+    def __call__(self, inputs):
+        return tf.cast(tf.reduce_mean(inputs["image"], axis=-1) > 0.0, tf.uint8) * 17
+
+
+def test_maps_of_ids_come_through(tmp_path, scheme):
+    labels = TensorSpec(name="labels", shape=(None, 16, 16), dtype="uint8", value_range=(0.0, 18.0))
+    spec = ServingSpec(model=Regions(), inputs=(image_spec("image", 16),), outputs=(labels,))
+    folder = tmp_path / "parser" / "1"
+    export_bundle(folder, spec, model_name="regions", image_size=16)
+    batch = {"image": codes(3)[:, :16, :16]}
+    expected = load_engine(folder, "tensorflow").generate(batch)
+    assert set(np.unique(expected)) == {0, 17}
+    with ServingFront(Models(tmp_path)) as front:
+        made = load_engine(front.url(scheme, "parser"), config()).generate(batch)
+    np.testing.assert_array_equal(made, expected)
+    assert made.dtype == np.uint8
