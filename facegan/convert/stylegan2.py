@@ -82,8 +82,8 @@ def _find_settings(
     if sizes != judged or sizes != [4 * 2**i for i in range(len(sizes))] or size < 8:
         raise CheckpointError(
             f"The networks of {path} have blocks of {sizes} and {judged} px; those of StyleGAN2 "
-            "double from 4 to the picture's size. Networks of other architectures (StyleGAN3, residual "
-            "generators) are not supported."
+            "double from 4 to the picture's size. Networks of other architectures (StyleGAN3, "
+            "residual generators) are not supported."
         )
     widths = {s: synthesis.shape(f"b{s}.conv1.bias", 1)[0] for s in sizes}
     style, latent = mapping.shape("fc0.weight", 2)

@@ -13,7 +13,9 @@ import io
 import mmap
 import os
 import pathlib
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -29,6 +31,10 @@ from facegan.convert.closed_pickle import (
     refused_name,
 )
 from facegan.errors import CheckpointError
+
+# The start of a part of a zip archive: of its 30 bytes, the last two numbers tell how long its name
+# and what is added to it are, behind which its data begins.
+_ZIP_HEADER = struct.Struct("<26xHH")
 
 # Names of PyTorch's storages -> what their bytes are. bfloat16 is the upper half of a float32.
 _STORAGES: dict[str, np.dtype[Any]] = {
@@ -72,7 +78,7 @@ class _Storage(Fixed):
         self.type, self.count = type_name, count
         self.data: np.ndarray | None = None
 
-    def fill(self, data: bytes | memoryview, *, big_endian: bool = False) -> None:
+    def fill(self, data: memoryview, *, big_endian: bool = False) -> None:
         dtype = _STORAGES[self.type]
         numbers = np.frombuffer(data, dtype.newbyteorder(">") if big_endian else dtype)
         if self.type == "BFloat16Storage":
@@ -159,9 +165,10 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         path: What ``torch.save`` wrote: a state dict, or a dict of such.
 
     Returns:
-        Arrays by name; names of nested dicts are joined by dots. They cannot be written to, and
-        tensors that shared their numbers still do. bfloat16 becomes float32. What is not a tensor
-        in a dict under a text or a whole number (settings, lists, counts) is left out.
+        Arrays by name; names of nested dicts are joined by dots. They show the file's own bytes
+        and cannot be written to; tensors that shared their numbers still do. bfloat16 becomes
+        float32. What is not a tensor in a dict under a text or a whole number (settings, lists,
+        counts) is left out.
 
     Raises:
         CheckpointError: The file is damaged, is no such file, or names something to be called that
@@ -170,13 +177,11 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     path = pathlib.Path(path)
     arrays: dict[str, np.ndarray] = {}
     with one_sentence(path, "no file of PyTorch weights"), open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if file.read(2) == b"PK":
-            _collect(_read_zip(file, size), arrays)
-        else:
-            # Mapped, because reading from a map never makes room for more than there is.
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
-                _collect(_read_legacy(stream, stream), arrays)
+        # Mapped, because that makes room for nothing; the arrays keep the map open.
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        data = memoryview(mapped)
+        found = _read_zip(file, data) if data[:2] == b"PK" else _read_legacy(mapped, data)
+        _collect(found, arrays)
     if not arrays:
         raise CheckpointError(f"{path} holds no tensors.")
     return arrays
@@ -186,18 +191,13 @@ def read_torch_bytes(data: bytes) -> Any:
     """Reads a file of PyTorch that is held in memory, by the same list of names.
 
     Returns:
-        Whatever it holds: a storage, a ``Tensor``, plain values. Numbers of the older format are
-        not copied.
+        Whatever it holds: a storage, a ``Tensor``, plain values. Numbers are not copied.
 
     Raises:
         CheckpointError: As ``read_torch_file``, and whatever broken instructions raise.
     """
-    stream = io.BytesIO(data)
-    return (
-        _read_zip(stream, len(data))
-        if data.startswith(b"PK")
-        else _read_legacy(stream, memoryview(data))
-    )
+    read = _read_zip if data.startswith(b"PK") else _read_legacy
+    return read(io.BytesIO(data), memoryview(data))
 
 
 def _describe_storage(pid: Any, find_storage: _FindStorage) -> _Storage:
@@ -221,7 +221,9 @@ def _make_key(key: Any) -> str:
     return str(key)
 
 
-def _read_zip(file: IO[bytes], left: int) -> Any:
+def _read_zip(file: IO[bytes], whole: memoryview) -> Any:
+    """Reads the newer format; ``whole`` is all that ``file`` gives."""
+    left = len(whole)
     with zipfile.ZipFile(file) as archive:
         names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(names) != 1:
@@ -229,7 +231,7 @@ def _read_zip(file: IO[bytes], left: int) -> Any:
         folder = names[0].removesuffix("data.pkl")
         budget = Budget(left)
 
-        def read(name: str) -> bytes:
+        def read(name: str) -> memoryview:
             nonlocal left
             info = archive.getinfo(folder + name)
             left -= info.file_size
@@ -238,10 +240,17 @@ def _read_zip(file: IO[bytes], left: int) -> Any:
                 raise CheckpointError(
                     "Its parts are compressed or longer than the file, as PyTorch writes none."
                 )
-            return archive.read(info)
+            archive.open(info).close()  # its own header is the one that the directory tells of
+            start = info.header_offset + _ZIP_HEADER.size
+            lengths = _ZIP_HEADER.unpack(whole[info.header_offset : start])
+            start += sum(lengths)
+            part = whole[start : start + info.file_size]
+            if len(part) != info.file_size or zlib.crc32(part) != info.CRC:
+                raise CheckpointError(f"Its part {name} is damaged.")
+            return part
 
         order = read("byteorder") if f"{folder}byteorder" in archive.namelist() else b"little"
-        if order not in (b"little", b"big"):
+        if bytes(order) not in (b"little", b"big"):
             raise CheckpointError("Its byte order is unknown.")
         storages: dict[str, _Storage] = {}
 
@@ -254,19 +263,19 @@ def _read_zip(file: IO[bytes], left: int) -> Any:
                     raise CheckpointError(
                         f"The storage {key} has {len(data)} bytes, {wanted} are declared."
                     )
-                storages[key].fill(data, big_endian=order == b"big")
+                storages[key].fill(data, big_endian=bytes(order) == b"big")
             return storages[key]
 
         return load_pickle(
-            io.BytesIO(read("data.pkl")),
+            io.BytesIO(bytes(read("data.pkl"))),
             _find_name,
             budget,
             lambda pid: _describe_storage(pid, find_storage),
         )
 
 
-def _read_legacy(stream: Any, data: mmap.mmap | memoryview) -> Any:
-    """Reads a stream of pickles; ``data`` is what all of it gives when it is sliced."""
+def _read_legacy(stream: Any, data: memoryview) -> Any:
+    """Reads the older format; ``data`` is all that ``stream`` gives."""
     storages: dict[str, _Storage] = {}
     budget = Budget(len(data))
 
@@ -278,7 +287,7 @@ def _read_legacy(stream: Any, data: mmap.mmap | memoryview) -> Any:
             stream, _find_name, budget, lambda pid: _describe_storage(pid, find_storage)
         )
 
-    def take(size: int) -> bytes | memoryview:
+    def take(size: int) -> memoryview:
         at = stream.tell()
         if not 0 <= size <= len(data) - at:
             raise CheckpointError(

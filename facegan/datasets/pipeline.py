@@ -286,6 +286,15 @@ def iterate_batches(
         ) from error
 
 
+def require_shards(batch_size: int, num_shards: int) -> None:
+    """Raises ConfigError if a global batch cannot be cut into equal shards, one a worker."""
+    if num_shards < 1 or batch_size % num_shards:
+        raise ConfigError(
+            f"data.batch_size must be a multiple of the number of workers, got "
+            f"{batch_size} for {num_shards}."
+        )
+
+
 def _check_numbers(
     config: PipelineConfig,
     seed: int,
@@ -294,11 +303,7 @@ def _check_numbers(
     num_shards: int,
     group: int,
 ) -> None:
-    if num_shards < 1 or config.batch_size % num_shards:
-        raise ConfigError(
-            f"data.batch_size must be a multiple of the number of workers, got "
-            f"{config.batch_size} for {num_shards}."
-        )
+    require_shards(config.batch_size, num_shards)
     if not 0 <= shard_index < num_shards:
         raise ConfigError(f"shard_index must be in [0, {num_shards}), got {shard_index}.")
     if not 0 <= seed < 2**31 or start_step < 0:

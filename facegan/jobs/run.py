@@ -34,6 +34,7 @@ from facegan.datasets.pipeline import (
     make_pipeline,
     read_domains,
     read_records,
+    require_shards,
 )
 from facegan.datasets.storage import read_report
 from facegan.errors import CheckpointError, ConfigError, DataError
@@ -231,11 +232,14 @@ def find_dataset(data_dir: str | os.PathLike[str]) -> pathlib.Path:
 
 def describe_run(config: RunConfig) -> dict[str, Any]:
     """What ``train_run`` would train, without training: the settled config and net sizes."""
-    from facegan.training.trainer import count_parameters, settle
+    from facegan.training.trainer import count_parameters, require_whole_groups, settle
 
     _require_fitting_nets(config)
+    recipe = make_recipe(config)
+    # Over how many devices is not known before they are taken.
+    require_whole_groups(config.data.batch_size, recipe.group, num_devices=1)
     config = dataclasses.replace(config, train=settle(config.train))
-    nets = make_recipe(config).build_nets("float32")
+    nets = recipe.build_nets("float32")
     return {"config": encode_run(config), "parameters": count_parameters(nets)}
 
 
@@ -342,6 +346,8 @@ def train_records(
 
     chief = devices.worker_index() == 0
     run_dir = pathlib.Path(run_dir)
+    if config is not None:
+        _require_fitting_batch(config, strategy)
     config = _open_run_dir(run_dir, config, resume, overwrite, write=chief)
     domains = records if isinstance(records, list) else [records]
     examples = sum(map(count_records, domains))
@@ -445,6 +451,17 @@ def _require_fitting_nets(config: RunConfig) -> None:
         )
     if isinstance(config.conditioning, MaskConditioningConfig):
         _require_same_groups(config, config.conditioning)
+
+
+def _require_fitting_batch(config: RunConfig, strategy: Any) -> None:
+    """Raises ConfigError if the batch cannot be cut over workers and devices."""
+    from facegan.training import devices
+    from facegan.training.trainer import require_whole_groups
+
+    workers, size = devices.worker_count(), config.data.batch_size
+    require_shards(size, workers)
+    local = strategy.num_replicas_in_sync // workers
+    require_whole_groups(size // workers, make_recipe(config).group, local)
 
 
 def _find_sizes(node: Mapping[str, Any], name: str) -> dict[str, int]:

@@ -443,13 +443,8 @@ class Trainer:
 
     def _distribute(self, batch: Mapping[str, Any]):
         local = self.strategy.extended._num_replicas_in_sync // _workers(self.strategy)
-        size, group = len(next(iter(batch.values()))), self.recipe.group
-        if size % (local * group):
-            groups = f" in groups of {group}" if group > 1 else ""
-            raise ConfigError(
-                f"A batch of {size} examples{groups} cannot be split over {local} devices; choose "
-                f"data.batch_size as a multiple of {local * group} for each machine."
-            )
+        size = len(next(iter(batch.values())))
+        require_whole_groups(size, self.recipe.group, local)
         if self.strategy.num_replicas_in_sync == 1:
             return {name: tf.convert_to_tensor(value) for name, value in batch.items()}
 
@@ -508,6 +503,22 @@ def settle(config: TrainConfig) -> TrainConfig:
         on_gpu = bool(tf.config.list_physical_devices("GPU"))
         config = dataclasses.replace(config, xla="on" if on_gpu else "off")
     return config
+
+
+def require_whole_groups(batch_size: int, group: int, num_devices: int) -> None:
+    """Raises ConfigError if a machine's batch cannot be cut over its devices in whole groups.
+
+    Args:
+        batch_size: Examples of one machine.
+        group: How many of them belong together; see ``Recipe.group``.
+        num_devices: Devices of that machine.
+    """
+    if batch_size % (num_devices * group):
+        groups = f" in groups of {group}" if group > 1 else ""
+        raise ConfigError(
+            f"A batch of {batch_size} examples{groups} cannot be split over {num_devices} devices; "
+            f"choose data.batch_size as a multiple of {num_devices * group} for each machine."
+        )
 
 
 def _workers(strategy: tf.distribute.Strategy) -> int:

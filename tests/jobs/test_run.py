@@ -6,6 +6,7 @@ import pytest
 from facegan.datasets.storage import REPORT_NAME
 from facegan.errors import CheckpointError, ConfigError, DataError
 from facegan.jobs import run as jobs
+from facegan.training.devices import make_strategy
 from facegan.training.recipes.stylegan2 import automatic
 
 
@@ -147,6 +148,45 @@ def test_nets_of_another_size_than_the_pictures_are_refused(tmp_path):
         jobs.describe_run(config)
     assert not (tmp_path / "run").exists()
     assert jobs.describe_run(jobs.with_size(config, 64))["parameters"]
+
+
+def test_a_batch_that_cannot_be_cut_leaves_no_run_folder(tmp_path):
+    """Else the next try would have to ask for --overwrite."""
+    config = jobs.load_config("mask_pix2pix_tiny", overrides=["data.batch_size=3"])
+    message = "3 examples in groups of 2 .* over 1 devices; choose data.batch_size as a multiple"
+    shared = {"source": tmp_path, "geometry": None, "begin": lambda session: None}
+    with pytest.raises(ConfigError, match=message):
+        # The batch is looked at before the records are.
+        jobs.train_records(
+            config, None, None, strategy=make_strategy(), run_dir=tmp_path / "run", **shared
+        )
+    with pytest.raises(ConfigError, match=message):
+        jobs.describe_run(config)
+    config = jobs.override(config, ["data.batch_size=6"])
+    with pytest.raises(ConfigError, match="6 examples .* over 2 devices; .* a multiple of 4"):
+        jobs.train_records(
+            config, None, None, strategy=make_strategy(2), run_dir=tmp_path / "run", **shared
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_workers_that_cannot_share_a_batch_leave_no_run_folder(tmp_path, monkeypatch):
+    cluster = {"worker": ["localhost:1", "localhost:2", "localhost:3"]}
+    task = {"type": "worker", "index": 0}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    config = jobs.load_config("pix2pix_tiny")  # batches of 4
+    with pytest.raises(ConfigError, match="multiple of the number of workers, got 4 for 3"):
+        jobs.train_records(
+            config,
+            None,
+            None,
+            strategy=None,
+            source=tmp_path,
+            geometry=None,
+            run_dir=tmp_path / "run",
+            begin=lambda session: None,
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_config_file_round_trips(tmp_path):
