@@ -3,6 +3,7 @@
 The long test at the end is run by hand: two clients at once, of which one is killed half-way.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -262,3 +263,41 @@ def test_two_clients_at_once_of_which_one_is_killed(tmp_path):
         frames, stamps = read_clip(output)
         assert stamps == pts
         np.testing.assert_array_equal(frames, expected)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_render_that_is_stopped_does_not_wait_for_a_server_that_hangs(scheme, tmp_path):
+    untrained.export_untrained(tmp_path / "models" / "toy" / "1", untrained.pix2pix())
+    moving_square_clip(tmp_path / "clip.mp4", 60)
+    models, released = Models(tmp_path / "models"), threading.Event()
+
+    def hang(name, signature):
+        if len(models.answered) > 3:
+            released.wait(60)
+
+    stopped_s = []
+
+    @contextlib.contextmanager
+    def progress(label):
+        def report(done, total, unit):
+            if label == "Render" and done == 2:
+                stopped_s.append(time.monotonic())
+                raise KeyboardInterrupt
+
+        yield report
+
+    models.before_predict = hang
+    with ServingFront(models) as front:
+        with pytest.raises(KeyboardInterrupt):
+            facegan.render_video(
+                front.url(scheme, "toy"),
+                tmp_path / "clip.mp4",
+                tmp_path / "out.mp4",
+                RenderConfig(**PLAIN),
+                detector=RedSquareDetector(),
+                progress=progress,
+            )
+        assert time.monotonic() - stopped_s[0] < 5.0
+        released.set()
+        stages = ("decode", "group", "generate", "request", "compose")
+        assert not [t.name for t in threading.enumerate() if t.name.startswith(stages)]
