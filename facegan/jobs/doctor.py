@@ -50,6 +50,10 @@ _EXTRAS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         {"tf2onnx": ("tf2onnx",), "onnx": ("onnx",), "onnxruntime": ("onnxruntime",)},
     ),
     "openvino": ("the openvino engine, the fastest on a CPU", {"openvino": ("openvino",)}),
+    "serving": (
+        "rendering through grpc:// servers",
+        {"grpc": ("grpcio",), "tensorflow_serving": ("tensorflow-serving-api",)},
+    ),
     "samples": (
         "the two portraits of the demo",
         {"skimage": ("scikit-image",), "matplotlib": ("matplotlib",)},
