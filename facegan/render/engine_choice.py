@@ -131,6 +131,7 @@ def choose_engine(
     bench = _Bench(load, batch, clock)
     if timing is None:
         bench.try_engine(usual)
+        bench.time_engines()
         timing = bench.timing(all_tried=False)
         memory.remember(timing)
     if usual in timing.batch_seconds:
@@ -140,6 +141,7 @@ def choose_engine(
     # TensorFlow is what the others are held against.
     for name in sorted(engines, key=lambda name: name != "tensorflow"):
         bench.try_engine(name)
+    bench.time_engines()
     bench.compare()
     if not bench.seconds:
         raise bench.errors[usual]
@@ -162,7 +164,7 @@ def _choice(
 
 
 class _Bench:
-    """Runs one batch on engine after engine; keeps the loaded one that is the fastest so far."""
+    """Loads engines and runs the same batch on all of them."""
 
     def __init__(
         self,
@@ -178,13 +180,12 @@ class _Bench:
         self._results: dict[str, np.ndarray] = {}
 
     def try_engine(self, name: str) -> None:
-        """Loads and times an engine, unless that was done."""
-        if name in self.seconds or name in self.errors:
+        """Loads an engine and lets it run once, unless that was done."""
+        if name in self._engines or name in self.errors:
             return
         try:
             engine = self._load(name)
             self._results[name] = engine.generate(self._batch)
-            self.seconds[name] = self._time(engine)
         # A runtime that cannot run this network fails in ways of its own.
         except Exception as error:
             self.errors[name] = error
@@ -192,17 +193,18 @@ class _Bench:
             return
         self._engines[name] = engine
 
-    def _time(self, engine: Engine) -> float:
-        seconds: list[float] = []
+    def time_engines(self) -> None:
+        """Times those that were tried; they take turns, so that a busy moment meets them all."""
+        seconds: dict[str, list[float]] = {name: [] for name in self._engines}
         begin = self._clock()
-        while len(seconds) < _MAX_CALLS:
-            start = self._clock()
-            engine.generate(self._batch)
-            end = self._clock()
-            seconds.append(end - start)
-            if len(seconds) >= _MIN_CALLS and end - begin > _MAX_CALLS_S:
+        for number in range(_MAX_CALLS):
+            if number >= _MIN_CALLS and self._clock() - begin > _MAX_CALLS_S * len(seconds):
                 break
-        return statistics.median(seconds)
+            for name, spent in seconds.items():
+                start = self._clock()
+                self._engines[name].generate(self._batch)
+                spent.append(self._clock() - start)
+        self.seconds = {name: statistics.median(spent) for name, spent in seconds.items()}
 
     def compare(self) -> None:
         """Leaves out whose result is not that of TensorFlow."""
