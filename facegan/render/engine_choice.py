@@ -40,6 +40,8 @@ _MIN_CALLS, _MAX_CALLS, _MAX_CALLS_S = 3, 7, 3.0
 _MAX_CODES, _MAX_DIFFERENCE, _MAX_ID_SHARE = 1, 1e-4, 1e-3
 _MAX_MEAN_CODES, _MAX_MEAN_SHARE, _MAX_COARSE_ID_SHARE = 4.0, 0.1, 0.1
 
+# How long a measurement beside other work is believed.
+_BUSY_VALID_S = 86_400.0
 _MAX_REMEMBERED = 200
 _DISTRIBUTIONS = {
     "tensorflow": ("tensorflow", "tensorflow-cpu"),
@@ -79,6 +81,11 @@ class _Timing:
         return min(self.batch_seconds, key=self.batch_seconds.__getitem__)
 
 
+def _is_busy() -> bool:
+    # This process' own threads are among those that wait.
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > 1.5 * _count_cores()
+
+
 def choose_engine(
     bundle_dir: str | os.PathLike[str],
     config: EngineConfig,
@@ -88,6 +95,8 @@ def choose_engine(
     cache_file: pathlib.Path | None = None,
     engines: Mapping[str, EngineLoader] = ENGINES,
     clock: Callable[[], float] = time.perf_counter,
+    is_busy: Callable[[], bool] = _is_busy,
+    now: Callable[[], float] = time.time,
 ) -> tuple[Engine, EngineChoice]:
     """Loads the engine that a render of a known length should take.
 
@@ -99,6 +108,8 @@ def choose_engine(
         cache_file: Where measurements are kept, by default in the user's cache folder.
         engines: What there is to choose from, by name.
         clock: Seconds.
+        is_busy: Whether other programs are at work, which shifts what is measured.
+        now: Seconds since 1970.
 
     Raises:
         BundleError: The bundle is broken or no runtime can read it.
@@ -113,7 +124,10 @@ def choose_engine(
         return load(config.name), EngineChoice(engine=config.name, reason="given")
     usual = first_choice(manifest, config)
     memory = _Memory(
-        cache_file or default_cache_file(), _circumstances(manifest, config, batch_size)
+        cache_file or default_cache_file(),
+        _circumstances(manifest, config, batch_size),
+        is_busy,
+        now,
     )
     timing = memory.recall(engines)
     if timing is not None and timing.all_tried:
@@ -392,12 +406,21 @@ class _Memory:
     Args:
         path: The file.
         circumstances: Those of this render, JSON values.
+        is_busy: Whether other programs are at work.
+        now: Seconds since 1970.
     """
 
     VERSION = 1
 
-    def __init__(self, path: pathlib.Path, circumstances: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        path: pathlib.Path,
+        circumstances: dict[str, Any],
+        is_busy: Callable[[], bool],
+        now: Callable[[], float],
+    ) -> None:
         self._path, self._circumstances = path, circumstances
+        self._is_busy, self._now = is_busy, now
 
     def _entries(self) -> list[dict[str, Any]]:
         try:
@@ -413,13 +436,21 @@ class _Memory:
         """What was measured in the same circumstances."""
         for entry in self._entries():
             if entry.get("circumstances") == self._circumstances:
-                return _read_timing(entry, engines)
+                until_s = entry.get("until_s")
+                stale = isinstance(until_s, int | float) and until_s < self._now()
+                return None if stale else _read_timing(entry, engines)
         return None
 
     def remember(self, timing: _Timing) -> None:
-        """Adds a measurement; a file that cannot be written is no loss."""
+        """Adds a measurement; a file that cannot be written is no loss.
+
+        What was measured beside other work is kept for a day only: long enough that a render which
+        was stopped goes on with the engine it began with.
+        """
         others = [e for e in self._entries() if e.get("circumstances") != self._circumstances]
         entry = {"circumstances": self._circumstances, **dataclasses.asdict(timing)}
+        if self._is_busy():
+            entry["until_s"] = self._now() + _BUSY_VALID_S
         kept = [*others, entry][-_MAX_REMEMBERED:]
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

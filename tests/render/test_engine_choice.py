@@ -40,6 +40,7 @@ class Shop:
     def __init__(self, **seconds):
         self.clock, self.seconds, self.loaded = Clock(), seconds, []
         self.shift, self.failing, self.precision = {}, {}, {}
+        self.busy, self.date_s = False, 1e9
 
     def engines(self):
         return {name: self._loader(name) for name in self.seconds}
@@ -71,6 +72,8 @@ class Shop:
             cache_file=cache,
             engines=self.engines(),
             clock=self.clock,
+            is_busy=lambda: self.busy,
+            now=lambda: self.date_s,
         )
         assert engine.name == choice.engine
         return choice
@@ -110,6 +113,19 @@ def test_what_was_measured_is_remembered_for_short_renders_too(bundle, cache, sh
     again = shop.choose(bundle, cache, frames=10)
     assert again == dataclasses.replace(first, reason="remembered")
     assert shop.loaded == ["onnxruntime"]
+
+
+def test_what_was_measured_beside_other_work_is_believed_for_a_day(bundle, cache, shop):
+    shop.busy = True
+    assert shop.choose(bundle, cache).engine == "onnxruntime"
+    shop.seconds["tensorflow"], shop.busy = 0.01, False
+    shop.date_s += 80_000
+    assert shop.choose(bundle, cache).reason == "remembered"
+    shop.date_s += 10_000
+    choice = shop.choose(bundle, cache)
+    assert (choice.engine, choice.reason) == ("tensorflow", "measured")
+    shop.date_s += 1e8
+    assert shop.choose(bundle, cache).reason == "remembered"
 
 
 def test_short_renders_take_the_fixed_order_untimed(bundle, cache, shop):
