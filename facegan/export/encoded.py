@@ -94,9 +94,7 @@ def decode_label_maps(data: tf.Tensor, spec: TensorSpec) -> tf.Tensor:
 
 def encode_png(images: tf.Tensor) -> tf.Tensor:
     """Encodes uint8 pictures [B, H, W, C] as PNG files, [B] string."""
-    return _map_batch(
-        lambda image: tf.io.encode_png(image, compression=_PNG_COMPRESSION), images, (), tf.string
-    )
+    return tf.io.encode_png(images, compression=_PNG_COMPRESSION)
 
 
 def encode_label_maps(ids: tf.Tensor) -> tf.Tensor:
@@ -106,12 +104,11 @@ def encode_label_maps(ids: tf.Tensor) -> tf.Tensor:
 
 def encode_jpeg(images: tf.Tensor) -> tf.Tensor:
     """Encodes uint8 pictures [B, H, W, 1 or 3] as JPEG files, [B] string, colours in full size."""
-    return _map_batch(
-        lambda image: tf.io.encode_jpeg(image, quality=_JPEG_QUALITY, chroma_downsampling=False),
-        images,
-        (),
-        tf.string,
-    )
+
+    def encode(image: tf.Tensor) -> tf.Tensor:
+        return tf.io.encode_jpeg(image, quality=_JPEG_QUALITY, chroma_downsampling=False)
+
+    return _map_batch(encode, images, (), tf.string)
 
 
 def _map_batch(function, batch: tf.Tensor, shape: tuple, dtype: tf.DType) -> tf.Tensor:

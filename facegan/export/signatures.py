@@ -139,6 +139,8 @@ class Servable(tf.Module):
         floats = [_signature(spec.inputs)]
         files = [_encoded_signature(spec.inputs)]
         self.core = tf.function(self._call_core, input_signature=floats)
+        # Reading files is loops and branches, which take a while to load: it is written once, too.
+        self.from_files = tf.function(self._call_from_files, input_signature=files)
         functions = {
             "serving_default": self.core,
             "uint8": tf.function(
@@ -190,10 +192,19 @@ class Servable(tf.Module):
             for spec in self._spec.outputs
         }
 
-    def _call_encoded(self, inputs: Tensors, *, jpeg: bool) -> Tensors:
+    def _call_from_files(self, inputs: Tensors) -> Tensors:
         outputs = self.core(
             {spec.name: _decode(inputs[spec.encoded_name], spec) for spec in self._spec.inputs}
         )
+        return {
+            spec.name: image_lib.to_uint8_tensor(outputs[spec.name])
+            if spec.is_image and spec.is_encoded
+            else outputs[spec.name]
+            for spec in self._spec.outputs
+        }
+
+    def _call_encoded(self, inputs: Tensors, *, jpeg: bool) -> Tensors:
+        outputs = self.from_files(inputs)
         return {
             spec.encoded_name: _encode(outputs[spec.name], spec, jpeg)
             for spec in self._spec.outputs
@@ -216,10 +227,9 @@ def _encode(value: tf.Tensor, spec: TensorSpec, jpeg: bool) -> tf.Tensor:
         return value
     if spec.is_label_map:
         return encoded.encode_label_maps(value)
-    codes = image_lib.to_uint8_tensor(value)
     if jpeg and spec.shape[3] in _JPEG_CHANNELS:
-        return encoded.encode_jpeg(codes)
-    return encoded.encode_png(codes)
+        return encoded.encode_jpeg(value)
+    return encoded.encode_png(value)
 
 
 def _require_multiple(value: tf.Tensor, spec: TensorSpec, multiple: int) -> tf.Operation:
