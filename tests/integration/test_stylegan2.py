@@ -237,7 +237,7 @@ def test_a_bundle_makes_pictures_of_the_averaged_nets(nets, methods):
     assert manifest.conditioning["kind"] == "latent" and manifest.training["averaged"]
     names = {"map_style", "find_scales", "paint_scales", "trace_features", "weigh_channels"}
     assert set(manifest.methods) == names
-    assert names | {"serving_default", "uint8", "portable", "generate"} == set(manifest.signatures)
+    assert names | {"serving_default", "uint8", "portable", "generate"} < set(manifest.signatures)
     latent, truncation = draw(3, LATENT), np.float32([1.0, 0.5, 0.0])
     w = methods.run("map_style", {"latent": latent, "truncation": truncation})["w"]
     expected = nets["mapping"]({"latent": latent}, truncation=truncation[:, None])
