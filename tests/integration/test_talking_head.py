@@ -104,7 +104,9 @@ def test_meta_learning_goes_on_bit_for_bit(meta_run, videos, tmp_path):
 
 def test_one_bundle_serves_many_people(meta_run, portraits, clips, tmp_path):
     exported = export_run(meta_run, tmp_path / "bundle")
-    assert {"serving_default", "uint8", "encoded", "generate", "embed"} < set(exported["signatures"])
+    assert {"serving_default", "uint8", "encoded", "generate", "embed"} < set(
+        exported["signatures"]
+    )
     manifest = read_manifest(tmp_path / "bundle")
     assert [spec.name for spec in manifest.inputs] == ["condition", "embedding"]
     with pytest.raises(ConfigError, match="a person from portraits; name it with portraits"):
