@@ -218,9 +218,10 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         answer.model_spec.name, answer.model_spec.version.value = spec.name, number
         answer.model_spec.signature_name = spec.signature_name or "serving_default"
         for name, value in outputs.items():
-            as_bytes = self._models.as_content and value.dtype != object
-            tensor = tf.make_tensor_proto(value) if as_bytes else _to_proto(value)
-            answer.outputs[name].CopyFrom(tensor)
+            if self._models.as_content:  # texts, too, with their lengths in front
+                answer.outputs[name].ParseFromString(tf.io.serialize_tensor(value).numpy())
+            else:
+                answer.outputs[name].CopyFrom(_to_proto(value))
         return answer
 
     def GetModelMetadata(self, request, context):

@@ -18,10 +18,9 @@ docker run --rm -p 8500:8500 -p 8501:8501 \\
   --enable_batching=true --batching_parameters_file=/models/batching_parameters.txt
 ```
 
-It answers gRPC on port 8500 and REST on 8501. A server that knows the flag
-`--enable_serialization_as_tensor_content=true` gives answers over gRPC that are read much faster. A
-new version of a model that appears in its folder is loaded while the server runs; a new model needs
-a new start. The ports have neither password nor encryption: they are for a network that you trust.
+It answers gRPC on port 8500 and REST on 8501. A new version of a model that appears in its folder
+is loaded while the server runs; a new model needs a new start. The ports have neither password nor
+encryption: they are for a network that you trust.
 
 Without a container, set the base paths in `models.config` to this folder's and give the same flags
 to `tensorflow_model_server --port=8500 --rest_api_port=8501`.

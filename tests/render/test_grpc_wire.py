@@ -3,6 +3,7 @@ import sys
 import numpy as np
 import pytest
 
+from facegan.bundle import decode_description
 from facegan.errors import ConfigError
 from facegan.render.grpc_wire import GrpcWire
 from facegan.render.server_address import parse_server
@@ -27,6 +28,28 @@ def test_batches_beyond_grpc_s_own_limit_come_through(served_models, front):
     outputs, version = wire.predict("uint8", {"condition": batch}, None, 60.0)
     assert outputs["image"].shape == batch.shape and version == 1
     wire.close()
+
+
+def test_a_server_may_write_tensors_as_bytes(served_models):
+    """``--enable_serialization_as_tensor_content``: numbers and texts in one piece."""
+    batch = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    models, answers = Models(served_models), []
+    with ServingFront(models) as front:
+        wire = GrpcWire(parse_server(front.url("grpc", "toy")))
+        for models.as_content in (False, True):
+            answers.append(
+                [
+                    wire.predict("uint8", {"condition": batch}, None, 30.0)[0]["image"],
+                    wire.predict("describe", {"query": np.array([b""], object)}, None, 30.0)[0][
+                        "manifest_bytes"
+                    ],
+                ]
+            )
+        wire.close()
+    (numbers, text), (numbers_as_bytes, text_as_bytes) = answers
+    np.testing.assert_array_equal(numbers_as_bytes, numbers)
+    assert numbers.dtype == np.uint8 and text.tolist() == text_as_bytes.tolist()
+    assert decode_description(text[0]).image_size == 32
 
 
 def test_a_batch_beyond_the_server_s_limit_is_not_sent_again(served_models):
