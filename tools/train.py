@@ -59,6 +59,7 @@ def main() -> dict:
         resume=FLAGS.resume,
         overwrite=FLAGS.overwrite,
         init_from=FLAGS.init_from,
+        preset=FLAGS.preset,
         progress=Progress,
     )
 

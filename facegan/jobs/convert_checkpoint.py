@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facegan import config as config_lib
-from facegan.bundle import Provenance
 from facegan.config import unknown_name
 from facegan.convert.public_files import find_mismatch, tell_licence
 from facegan.convert.public_nets import PublicNets
 from facegan.errors import ConfigError
 from facegan.face.conditioning import DomainConditioningConfig
 from facegan.jobs import run as run_lib
-from facegan.jobs.export import PROVENANCE_FILE
+from facegan.jobs.provenance import write_provenance
 
 # A network in a checkpoint of StarGAN v2 that is no net of the run; and the run folder's file of
 # its weights.
@@ -137,8 +136,7 @@ def convert_checkpoint(
                 target.assign(value)
         config_lib.write_json(folder / "config.json", run_lib.encode_run(config))
         told = tell_files(source, [checkpoint, *files.values()])
-        provenance = Provenance(licence=told["licence"], preset=preset or found.preset)
-        config_lib.write_json(folder / PROVENANCE_FILE, config_lib.encode(provenance))
+        write_provenance(folder, preset=preset or found.preset, licence=told["licence"])
         run_lib.write_conditioning(folder, config.conditioning, None)
         if FAN in found.weights:
             save_fan(nets[FAN], folder / _FAN_FILE)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 from typing import Any, Literal
 
 from facegan import config as config_lib
-from facegan.bundle import Provenance
 from facegan.errors import CheckpointError, ConfigError
+from facegan.jobs.provenance import read_provenance
 from facegan.jobs.run import make_recipe, read_run
-
-# What a run folder tells of itself; see ``read_provenance``.
-PROVENANCE_FILE = "provenance.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,24 +140,6 @@ def plan_serving(
         output, serving.path, name=serving.name, version=serving.version, overwrite=overwrite
     )
     return str(planned.path)
-
-
-def read_provenance(run_dir: str | os.PathLike[str]) -> Provenance:
-    """What a run folder tells of where its weights come from.
-
-    Its ``provenance.json`` may hold ``licence``, a note in words, and ``preset``, the name of the
-    preset it started from: whoever writes a run folder, such as a converter of public weights, or
-    edits it, puts there what they know. The hash is that of the folder's ``config.json``.
-
-    Raises:
-        ConfigError: The file holds something else.
-    """
-    run_dir = pathlib.Path(run_dir)
-    path = run_dir / PROVENANCE_FILE
-    told = config_lib.read_json(path) if path.is_file() else {}
-    provenance = config_lib.decode(Provenance, told, PROVENANCE_FILE)
-    digest = hashlib.sha256((run_dir / "config.json").read_bytes()).hexdigest()
-    return dataclasses.replace(provenance, config_sha256=digest)
 
 
 def plan_export(run_dir: str | os.PathLike[str], step: int | None = None) -> dict[str, Any]:

@@ -151,6 +151,7 @@ def learn_person(
         run_dir=run_dir,
         resume=True,
         begin=lambda session: _begin(session, meta_dir, meta, shots),
+        started_from=meta_dir,
         progress=progress,
     )
 

@@ -51,6 +51,7 @@ from facegan.face.conditioning import (
 )
 from facegan.face.identity import IDENTITY_SIZE
 from facegan.face.labels import CELEBAMASK19, find_schema
+from facegan.jobs.provenance import PROVENANCE_FILE, write_provenance
 from facegan.progress import ProgressFactory, no_progress
 from facegan.training import recipes
 from facegan.training.trainer import TrainConfig
@@ -251,6 +252,7 @@ def train_run(
     resume: bool = False,
     overwrite: bool = False,
     init_from: str | os.PathLike[str] | None = None,
+    preset: str | None = None,
     progress: ProgressFactory = no_progress,
 ) -> dict[str, Any]:
     """Trains a recipe on a prepared dataset into a run folder, or goes on with one.
@@ -263,6 +265,7 @@ def train_run(
         resume: Go on from the newest checkpoint of a run folder that exists.
         overwrite: Empty a run folder that exists.
         init_from: Another run folder whose weights this one starts from.
+        preset: Name of the preset that ``config`` comes from, for the folder's provenance.
         progress: Shows the progress.
 
     Returns:
@@ -309,6 +312,8 @@ def train_run(
         resume=resume,
         overwrite=overwrite,
         begin=begin,
+        preset=preset,
+        started_from=init_from,
         progress=progress,
     )
 
@@ -325,6 +330,8 @@ def train_records(
     resume: bool = False,
     overwrite: bool = False,
     begin: Callable[[Any], None],
+    preset: str | None = None,
+    started_from: str | os.PathLike[str] | None = None,
     progress: ProgressFactory = no_progress,
 ) -> dict[str, Any]:
     """Trains on records that are at hand; see ``train_run``.
@@ -340,6 +347,8 @@ def train_records(
         resume: Go on from its newest checkpoint.
         overwrite: Empty it.
         begin: Called with the ``Trainer`` of a run that starts at step 0, to set first weights.
+        preset: As ``train_run`` has it.
+        started_from: The run folder whose weights ``begin`` sets, if any.
         progress: Shows the progress.
     """
     from facegan.training import devices, trainer
@@ -353,6 +362,8 @@ def train_records(
     examples = sum(map(count_records, domains))
     if chief:
         write_conditioning(run_dir, config.conditioning, geometry)
+        if not (resume and (run_dir / PROVENANCE_FILE).is_file()):
+            write_provenance(run_dir, preset=preset, started_from=started_from)
     make_example = make_example_maker(config.conditioning)
     session = trainer.Trainer(
         make_recipe(config),

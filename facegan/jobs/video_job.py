@@ -154,6 +154,7 @@ def learn_face(
         data_dir=dataset["dataset_dir"],
         run_dir=run_dir,
         resume=True,
+        preset=config.preset,
         progress=progress,
     )
     bundle = export_once(run_dir, work / "bundle", run["steps"], progress)

@@ -1,6 +1,7 @@
 """The chain that the library exists for: a clip, a dataset, a run, a bundle, a video."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from facegan.errors import BundleError, CheckpointError, ConfigError, VideoError
 from facegan.image import to_float, to_uint8
 from facegan.jobs.evaluate import evaluate_holdout, identity_to_person
 from facegan.jobs.export import export_run, plan_export
+from facegan.jobs.provenance import read_provenance, write_provenance
 from facegan.jobs.render import render_job
 from facegan.jobs.run import encode_run, make_recipe, read_run, train_run
 from facegan.jobs.vid2vid import Vid2VidConfig, vid2vid
@@ -69,13 +71,18 @@ def test_a_finished_run_resumes_to_itself(run, dataset):
 
 def test_a_run_can_start_from_anothers_weights(run, dataset, tiny_run, tmp_path):
     config = tiny_run("train.steps=1", "recipe.generator_optimizer.learning_rate=1e-9")
+    first, tuned = tmp_path / "first", tmp_path / "fine"
+    shutil.copytree(run[1], first)
+    write_provenance(first, licence="for research only")
     train_run(
         config,
         data_dir=dataset["dataset_dir"],
-        run_dir=tmp_path / "fine",
-        init_from=run[1],
+        run_dir=tuned,
+        init_from=first,
+        preset="pix2pix_tiny",
     )
-    first, tuned = run[1], tmp_path / "fine"
+    assert read_provenance(tuned).preset == "pix2pix_tiny"
+    assert read_provenance(tuned).licence == "for research only"
     a = export_run(first, tmp_path / "a")["bundle"]
     b = export_run(tuned, tmp_path / "b")["bundle"]
     condition = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)

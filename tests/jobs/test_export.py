@@ -6,14 +6,13 @@ import pytest
 
 from facegan.bundle import Provenance, read_manifest
 from facegan.config import write_json
-from facegan.errors import BundleError, CheckpointError, ConfigError
+from facegan.errors import BundleError, CheckpointError
 from facegan.jobs import run as run_lib
 from facegan.jobs.export import (
     ServingFolder,
     export_run,
     plan_export,
     plan_serving,
-    read_provenance,
 )
 from facegan.jobs.run import encode_run, load_config
 from facegan.training.trainer import Trainer, settle
@@ -81,15 +80,3 @@ def test_where_the_served_version_would_stand(tmp_path):
     with pytest.raises(BundleError, match="version 3 already"):
         plan_serving(tmp_path / "anna", taken)
     assert plan_serving(tmp_path / "anna", taken, overwrite=True).endswith("3")
-
-
-def test_a_run_folder_may_say_where_its_weights_come_from(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    digest = hashlib.sha256(b"{}").hexdigest()
-    assert read_provenance(tmp_path) == Provenance(config_sha256=digest)
-    write_json(tmp_path / "provenance.json", {"license": "x"})
-    with pytest.raises(ConfigError, match="Did you mean 'licence'"):
-        read_provenance(tmp_path)
-    (tmp_path / "provenance.json").write_text("[]")
-    with pytest.raises(ConfigError, match="provenance.json must be an object"):
-        read_provenance(tmp_path)
