@@ -59,8 +59,7 @@ def export_untrained(preset: str, folder: pathlib.Path) -> None:
         image_size=config.conditioning.size,
         labels=serving.labels,
     )
-    if not serving.fast_paths:  # those are for TensorFlow; their ONNX files take much memory
-        write_onnx(folder)
+    write_onnx(folder)
 
 
 def run_row(row: str, bundle: str) -> None:
