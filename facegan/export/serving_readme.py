@@ -70,23 +70,23 @@ def _describe(name: str, manifest: Manifest) -> str:
         synthetic="What it makes is synthetic. " if manifest.provenance.synthetic else "",
         licence=manifest.provenance.licence,
         signature=ENCODED,
-        inputs=_list(manifest.inputs),
-        outputs=_list(manifest.outputs),
+        inputs=_list(manifest.inputs, "JPEG or PNG"),
+        outputs=_list(manifest.outputs, "PNG"),
         others=", ".join(f"`{name}`" for name in others),
         curl=_curl(name, manifest),
         client=_client(name, manifest),
     )
 
 
-def _list(specs: tuple[TensorSpec, ...]) -> str:
-    return ", ".join(f"`{spec.encoded_name}` ({_content(spec)})" for spec in specs)
+def _list(specs: tuple[TensorSpec, ...], picture: str) -> str:
+    return ", ".join(f"`{spec.encoded_name}` ({_content(spec, picture)})" for spec in specs)
 
 
-def _content(spec: TensorSpec) -> str:
+def _content(spec: TensorSpec, picture: str) -> str:
     if spec.is_label_map:
         return "PNG of one channel, the ids"
     if spec.is_encoded:
-        return "JPEG or PNG"
+        return picture
     return f"{spec.dtype} {list(spec.shape)}".replace("None", "-1")
 
 
