@@ -83,6 +83,6 @@ def test_every_model_has_its_section(tmp_path):
     manifest, _ = export_toy(tmp_path / "1")
     text = write_readme({"anna": manifest, "ben": manifest})
     assert text.count("\n## ") == 2
-    assert "`condition_bytes` (JPEG or PNG); gives `image_bytes` (JPEG or PNG)" in text
+    assert "`condition_bytes` (JPEG or PNG); gives `image_bytes` (PNG)" in text
     assert "is synthetic" in text and manifest.provenance.licence in text
     assert "multiples of" not in text
