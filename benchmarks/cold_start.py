@@ -31,30 +31,17 @@ ENGINES = ("plain", "tensorflow", "onnxruntime", "openvino")
 
 def export_untrained(preset: str, folder: pathlib.Path) -> None:
     """Exports the net of a preset as it is before training, with its ONNX file."""
-    from facegan.bundle import MethodSpec
     from facegan.export.onnx import write_onnx
-    from facegan.export.saved_model import ServingSpec, export_bundle
+    from facegan.export.saved_model import export_bundle
+    from facegan.jobs.export import make_spec
     from facegan.jobs.run import load_config, make_recipe
 
     config = load_config(preset)
     recipe = make_recipe(config)
-    serving, nets = recipe.serving(), recipe.build_nets("float32")
-    net = nets[serving.net]
-    if serving.simplify is not None:
-        net = serving.simplify(net, *(nets[name] for name in serving.with_nets), dtype="float32")
+    serving = recipe.serving()
     export_bundle(
         folder,
-        ServingSpec(
-            model=net,
-            inputs=serving.inputs,
-            outputs=serving.outputs,
-            fast_paths=serving.fast_paths,
-            size_multiple=serving.size_multiple,
-            methods={
-                name: MethodSpec(inputs=method.inputs, outputs=method.outputs)
-                for name, method in serving.methods.items()
-            },
-        ),
+        make_spec(serving, recipe.build_nets("float32")),
         model_name=config.kind,
         image_size=config.conditioning.size,
         labels=serving.labels,

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from facegan.bundle import MethodSpec
-from facegan.export.saved_model import ServingSpec, export_bundle
+from facegan.export.saved_model import export_bundle
 from facegan.face.conditioning import LatentConditioningConfig, encode_conditioning
+from facegan.jobs.export import make_spec
 from facegan.models.stylegan2 import (
     StyleGAN2DiscriminatorConfig,
     StyleGAN2SynthesisConfig,
@@ -30,19 +30,9 @@ def export_style_puppet(folder, size=32, seed=0):
     nets = recipe.build_nets("float32")
     generator, mapping = nets["generator"], nets["mapping"]
     _randomize(generator, mapping, np.random.default_rng(seed))
-    serving = recipe.serving()
     export_bundle(
         folder,
-        ServingSpec(
-            model=serving.simplify(generator, mapping, dtype="float32"),
-            inputs=serving.inputs,
-            outputs=serving.outputs,
-            fast_paths=serving.fast_paths,
-            methods={
-                name: MethodSpec(inputs=method.inputs, outputs=method.outputs)
-                for name, method in serving.methods.items()
-            },
-        ),
+        make_spec(recipe.serving(), nets),
         model_name="stylegan2",
         image_size=size,
         conditioning=encode_conditioning(LatentConditioningConfig(size=size, align="none")),

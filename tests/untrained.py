@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from facegan.bundle import MethodSpec
-from facegan.export.saved_model import ServingSpec, export_bundle
+from facegan.export.saved_model import export_bundle
 from facegan.face.conditioning import ConditioningConfig, encode_conditioning
+from facegan.jobs.export import make_spec
 from facegan.jobs.run import load_config, make_recipe, override, with_everywhere, with_size
 from facegan.training.recipes.talking_head_person import PersonRecipeConfig
 
@@ -87,24 +87,9 @@ def export_untrained(folder, config, seed=0):
         for variable in net.trainable_variables:
             if np.ptp(variable) == 0.0:  # a net that begins with nothing would show nothing
                 variable.assign(variable + 0.1 * random.standard_normal(variable.shape))
-    served = nets[serving.net]
-    if serving.simplify is not None:
-        others = [nets[name] for name in serving.with_nets]
-        served = serving.simplify(served, *others, dtype="float32")
-    spec = ServingSpec(
-        model=served,
-        inputs=serving.inputs,
-        outputs=serving.outputs,
-        fast_paths=serving.fast_paths,
-        methods={
-            name: MethodSpec(inputs=method.inputs, outputs=method.outputs)
-            for name, method in serving.methods.items()
-        },
-        size_multiple=serving.size_multiple,
-    )
     return export_bundle(
         folder,
-        spec,
+        make_spec(serving, nets),
         model_name=config.kind,
         image_size=config.conditioning.size,
         conditioning=encode_conditioning(config.conditioning),

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from facegan.convert.public_nets import Files, NetWeights, PublicNets
+from facegan.convert.public_nets import Files, PublicNets, Walk, open_files
 from facegan.convert.source_state import SourceState
-from facegan.convert.torch_file import read_torch_file
 from facegan.models.pix2pix import PatchDiscriminator, UNetGenerator
 
 _COLOURS = 3
@@ -26,29 +25,17 @@ def read_pix2pix(files: Files) -> PublicNets:
     Raises:
         CheckpointError: A file cannot be read or is no such checkpoint.
     """
-    names = {"checkpoint": "generator", "discriminator": "discriminator"}
-    states = {
-        given: SourceState(
-            files[given], f"checkpoint of pix2pix' {net}", read_torch_file(files[given])
-        )
-        for given, net in names.items()
-        if given in files
+    walks: dict[str, tuple[str, Walk]] = {
+        "checkpoint": ("generator", _fill_generator),
+        "discriminator": ("discriminator", _fill_discriminator),
     }
+    states, weights = open_files(files, "pix2pix", walks)
     settings = _generator_settings(states["checkpoint"])
     size = settings["recipe.generator.image_size"]
     settings["conditioning.size"] = settings["recipe.discriminator.image_size"] = size
     if "discriminator" in states:
         settings |= _discriminator_settings(states["discriminator"])
-    walks: dict[str, Any] = {"generator": _fill_generator, "discriminator": _fill_discriminator}
-    return PublicNets(
-        preset="pix2pix_256",
-        settings=settings,
-        weights={
-            names[given]: NetWeights(state=state, walk=walks[names[given]])
-            for given, state in states.items()
-        },
-        files=states,
-    )
+    return PublicNets(preset="pix2pix_256", settings=settings, weights=weights, files=states)
 
 
 def _generator_settings(state: SourceState) -> dict[str, Any]:

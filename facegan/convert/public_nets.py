@@ -10,8 +10,10 @@ from typing import Any
 import keras
 
 from facegan.convert.source_state import SourceState
+from facegan.convert.torch_file import read_torch_file
 
 Walk = Callable[[SourceState, Any], None]
+Files = Mapping[str, str | os.PathLike[str]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,4 +63,26 @@ class PublicNets:
         return left_over
 
 
-Files = Mapping[str, str | os.PathLike[str]]
+def open_files(
+    files: Files, model: str, walks: Mapping[str, tuple[str, Walk]]
+) -> tuple[dict[str, SourceState], dict[str, NetWeights]]:
+    """Opens PyTorch files that hold one net each.
+
+    Args:
+        files: The files, by what they are given as; those of other names are passed over.
+        model: Whose they are, for messages: "SPADE".
+        walks: What a file is given as -> its net and what moves it there.
+
+    Returns:
+        What the files hold, by what they are given as, and the weights by net.
+
+    Raises:
+        CheckpointError: A file cannot be read.
+    """
+    states, weights = {}, {}
+    for given, (net, walk) in walks.items():
+        if given in files:
+            what = f"checkpoint of {model}'s {net}"
+            states[given] = SourceState(files[given], what, read_torch_file(files[given]))
+            weights[net] = NetWeights(state=states[given], walk=walk)
+    return states, weights

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from facegan.convert.public_nets import Files, NetWeights, PublicNets
+from facegan.convert.public_nets import Files, PublicNets, Walk, open_files
 from facegan.convert.source_state import SourceState
-from facegan.convert.torch_file import read_torch_file
 from facegan.errors import CheckpointError
 from facegan.models.spade import SPADE, SPADEDiscriminator, SPADEGenerator, StyleEncoder
 
@@ -33,14 +32,12 @@ def read_spade(files: Files) -> PublicNets:
     Raises:
         CheckpointError: A file cannot be read or is no such checkpoint.
     """
-    names = {"checkpoint": "generator", "discriminator": "discriminator", "encoder": "encoder"}
-    states = {
-        given: SourceState(
-            files[given], f"checkpoint of SPADE's {net}", read_torch_file(files[given])
-        )
-        for given, net in names.items()
-        if given in files
+    walks: dict[str, tuple[str, Walk]] = {
+        "checkpoint": ("generator", _fill_generator),
+        "discriminator": ("discriminator", _fill_discriminator),
+        "encoder": ("encoder", _fill_encoder),
     }
+    states, weights = open_files(files, "SPADE", walks)
     settings = _generator_settings(states["checkpoint"])
     styled = "recipe.generator.style_size" in settings
     if styled != ("encoder" in states):
@@ -58,20 +55,7 @@ def read_spade(files: Files) -> PublicNets:
         settings |= _discriminator_settings(states["discriminator"])
     if "encoder" in states:
         settings |= _encoder_settings(states["encoder"], size)
-    walks = {
-        "generator": _fill_generator,
-        "discriminator": _fill_discriminator,
-        "encoder": _fill_encoder,
-    }
-    return PublicNets(
-        preset=preset,
-        settings=settings,
-        weights={
-            names[given]: NetWeights(state=state, walk=walks[names[given]])
-            for given, state in states.items()
-        },
-        files=states,
-    )
+    return PublicNets(preset=preset, settings=settings, weights=weights, files=states)
 
 
 def _generator_settings(state: SourceState) -> dict[str, Any]:

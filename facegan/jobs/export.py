@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from facegan import config as config_lib
+from facegan.bundle import MethodSpec
 from facegan.errors import CheckpointError, ConfigError
+from facegan.export.signatures import ServingSpec
 from facegan.jobs.provenance import read_provenance
 from facegan.jobs.run import make_recipe, read_run
+from facegan.training.recipe import Serving
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,9 +66,8 @@ def export_run(
         CheckpointError: The run has no usable checkpoint.
         BundleError: The bundle exists, cannot be written, or differs from the model.
     """
-    from facegan.bundle import MethodSpec
     from facegan.export.onnx import write_onnx
-    from facegan.export.saved_model import ServingSpec, export_bundle
+    from facegan.export.saved_model import export_bundle
     from facegan.export.serving import publish_bundle
 
     plan = plan_export(run_dir, step)
@@ -73,19 +76,10 @@ def export_run(
     run_dir, config = pathlib.Path(run_dir), read_run(run_dir)
     session = _restore(run_dir, config, plan["step"])
     served = session.recipe.serving()
-    net = _served_net(session, served, precision)
+    names = (served.net, *served.with_nets)
+    nets = _averaged(session, names, "float32" if served.simplify else precision)
+    spec = make_spec(served, nets, precision)
     record = config_lib.read_json(run_dir / "conditioning.json")
-    spec = ServingSpec(
-        model=net,
-        inputs=served.inputs,
-        outputs=served.outputs,
-        fast_paths=served.fast_paths,
-        methods={
-            name: MethodSpec(inputs=method.inputs, outputs=method.outputs)
-            for name, method in served.methods.items()
-        },
-        size_multiple=served.size_multiple,
-    )
     manifest = export_bundle(
         output,
         spec,
@@ -142,6 +136,30 @@ def plan_serving(
     return str(planned.path)
 
 
+def make_spec(serving: Serving, nets: Mapping[str, Any], dtype: str = "float32") -> ServingSpec:
+    """What is exported of a recipe's nets.
+
+    Args:
+        serving: What the recipe says of it.
+        nets: At least those that ``serving`` names.
+        dtype: Type to compute in and keep weights in, where the served net is made anew.
+    """
+    net = nets[serving.net]
+    if serving.simplify is not None:
+        net = serving.simplify(net, *(nets[name] for name in serving.with_nets), dtype=dtype)
+    return ServingSpec(
+        model=net,
+        inputs=serving.inputs,
+        outputs=serving.outputs,
+        fast_paths=serving.fast_paths,
+        methods={
+            name: MethodSpec(inputs=method.inputs, outputs=method.outputs)
+            for name, method in serving.methods.items()
+        },
+        size_multiple=serving.size_multiple,
+    )
+
+
 def plan_export(run_dir: str | os.PathLike[str], step: int | None = None) -> dict[str, Any]:
     """What ``export_run`` would take, checked without loading it."""
     from facegan.training.checkpoint import list_checkpoints
@@ -179,15 +197,6 @@ def _averaged(session: Any, names: tuple[str, ...], precision: str) -> dict[str,
         for target, value in zip(made[name].variables, source.variables, strict=True):
             target.assign(value)
     return {name: made[name] for name in names}
-
-
-def _served_net(session: Any, serving: Any, precision: str) -> Any:
-    """The net that is served, with the averaged weights where there are some."""
-    names = (serving.net, *serving.with_nets)
-    made = _averaged(session, names, "float32" if serving.simplify else precision)
-    if serving.simplify is None:
-        return made[serving.net]
-    return serving.simplify(*(made[name] for name in names), dtype=precision)
 
 
 def _restore(run_dir: pathlib.Path, config: Any, step: int) -> Any:
