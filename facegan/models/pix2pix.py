@@ -172,9 +172,9 @@ class UNetGenerator(ConfiguredModel):
         x = inputs["condition"]
         skips: list[Any] = []
         for conv, norm in zip(self.down_convs, self.down_norms, strict=True):
-            if skips:
-                x = ops.leaky_relu(x, LEAKY_SLOPE)
-            x = norm(conv(x), training=training)
+            # The way up takes the ReLU of what is handed across, which a leaky one before it leaves
+            # as it is; and what makes a value that is read once can be fused with what reads it.
+            x = ops.leaky_relu(norm(conv(x), training=training), LEAKY_SLOPE)
             skips.append(x)
         x = skips.pop()
         for i in reversed(range(len(self.up_convs))):
