@@ -12,7 +12,7 @@ from facegan.export.onnx import write_onnx
 from facegan.export.saved_model import ServingSpec, export_bundle
 from facegan.face.labels import CELEBAMASK19, encode_schema
 from facegan.image import to_uint8
-from facegan.jobs.export import _served_net
+from facegan.jobs.export import make_spec
 from facegan.models.spade import SpadeConfig, SpadeDiscriminatorConfig, StyleEncoderConfig
 from facegan.render.engine import EngineConfig, load_engine
 from facegan.training.recipes import face_parser, spade
@@ -43,13 +43,7 @@ def spade_recipe(style=False):
 
 def export(path, session, precision="float32", **changes):
     serving = session.recipe.serving()
-    spec = ServingSpec(
-        model=_served_net(session, serving, precision),
-        inputs=serving.inputs,
-        outputs=serving.outputs,
-        fast_paths=serving.fast_paths,
-        size_multiple=serving.size_multiple,
-    )
+    spec = make_spec(serving, session.state.nets, precision)
     spec = dataclasses.replace(spec, **changes)
     manifest = export_bundle(
         path, spec, model_name=session.recipe.stem, image_size=SIZE, labels=serving.labels
