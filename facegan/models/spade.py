@@ -347,7 +347,7 @@ class SPADEGenerator(ConfiguredModel):
                 x = nearest_upsample(x)
                 factor //= 2
             if factor not in grids:
-                grids[factor] = self._labels(grid_labels(label_map, factor))
+                grids[factor] = self._labels(label_map, factor)
             x = block({"features": x, **grids[factor]}, training=training)
         return ops.tanh(self.image_conv(ops.leaky_relu(x, LEAKY_SLOPE)))
 
@@ -361,10 +361,12 @@ class SPADEGenerator(ConfiguredModel):
             self.start(inputs["style"]), (-1, grid, grid, 16 * self.config.base_width)
         )
 
-    def _labels(self, grid: Any) -> dict[str, Any]:
+    def _labels(self, label_map: Any, factor: int) -> dict[str, Any]:
         """What the SPADEs of one grid size are told of the labels."""
-        size = grid.shape[1]
-        if fast_paths_allowed() and (size is None or size >= LEAST_WINDOW_GRID):
+        grid = grid_labels(label_map, factor)
+        # A graph of free sizes is made for the size of the config.
+        size = grid.shape[1] or self.config.image_size // factor
+        if fast_paths_allowed() and size >= LEAST_WINDOW_GRID:
             return find_windows(grid, outside=-1)
         return {"labels": one_hot_labels(grid, self.config.num_labels, self.compute_dtype)}
 

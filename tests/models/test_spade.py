@@ -95,6 +95,20 @@ def test_generator_takes_the_fast_path_only_when_allowed(style_size):
     np.testing.assert_allclose(fast, plain, atol=1e-4)
 
 
+def test_a_graph_of_free_sizes_looks_up_where_one_of_fixed_sizes_does():
+    config = SpadeConfig(image_size=64, num_labels=5, base_width=1, hidden_width=2, norm="instance")
+    generator = SPADEGenerator(config)
+    generator.build({"label_map": (None, 64, 64)})
+    found = []
+    for sizes in ((64, 64), (None, None)):
+        spec = {"label_map": tf.TensorSpec((None, *sizes), tf.uint8)}
+        with allow_fast_paths(True):
+            graph = tf.function(generator).get_concrete_function(spec).graph
+        found.append(sum(operation.type == "Unique" for operation in graph.get_operations()))
+    # Of the grids of 2 to 64 pixels, those of 32 and 64: windows, and the patches in them.
+    assert found == [4, 4]
+
+
 def test_folded_generator_equals_the_trained_one():
     config = SpadeConfig(image_size=32, num_labels=5, base_width=2, hidden_width=4, norm="batch")
     model = built(SPADEGenerator(config))
