@@ -366,14 +366,23 @@ def hash_files(bundle_dir: str | os.PathLike[str]) -> dict[str, FileDigest]:
     return digests
 
 
-def _sha256(path: pathlib.Path) -> str:
+def hash_file(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file of any size, in hexadecimal digits.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        # Large blocks: another thread may hold the interpreter between two of them.
+        buffer = memoryview(bytearray(_HASHED_BLOCK_BYTES))
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()
+
+
+def _sha256(path: pathlib.Path) -> str:
     try:
-        with open(path, "rb") as file:
-            # Large blocks: another thread may hold the interpreter between two of them.
-            buffer = memoryview(bytearray(_HASHED_BLOCK_BYTES))
-            while count := file.readinto(buffer):
-                digest.update(buffer[:count])
+        return hash_file(path)
     except OSError as error:
         raise BundleError(f"Cannot read {path}: {error.strerror or error}.") from error
-    return digest.hexdigest()

@@ -7,14 +7,13 @@ project which publishes the weights; what they were trained on may bind their us
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 from collections.abc import Iterator
 
+from facegan.bundle import hash_file
 from facegan.errors import CheckpointError
 
-_CHUNK = 1 << 20
 _WHOLE_HASH = 64
 
 
@@ -268,7 +267,10 @@ def identify(path: str | os.PathLike[str], *, source: str | None = None) -> Publ
     Raises:
         CheckpointError: It cannot be read.
     """
-    seen = _Seen(path)
+    return _identify(_Seen(path), source)
+
+
+def _identify(seen: _Seen, source: str | None) -> PublicFile | None:
     of_source = list(_of_source(source))
     for known in of_source:
         if _is_whole(known) and seen.agrees(known):
@@ -296,7 +298,10 @@ def find_mismatch(path: str | os.PathLike[str], *, source: str | None = None) ->
     Raises:
         CheckpointError: It cannot be read.
     """
-    seen = _Seen(path)
+    return _find_mismatch(_Seen(path), source)
+
+
+def _find_mismatch(seen: _Seen, source: str | None) -> str:
     named = [known for known in _of_source(source) if known.name == seen.name]
     if not named or any(map(seen.agrees, named)):
         return ""
@@ -306,7 +311,7 @@ def find_mismatch(path: str | os.PathLike[str], *, source: str | None = None) ->
     else:
         found, wanted = f"the SHA-256 {seen.sha256}", str(known.sha256)
     return (
-        f"{path} has the name of a file of {known.origin}, but {found}, not {wanted}: it is "
+        f"{seen.path} has the name of a file of {known.origin}, but {found}, not {wanted}: it is "
         "damaged, or another."
     )
 
@@ -321,13 +326,23 @@ def tell_licence(path: str | os.PathLike[str], *, source: str) -> str:
     Raises:
         CheckpointError: It cannot be read.
     """
-    known = identify(path, source=source)
+    return _tell_licence(_Seen(path), source)
+
+
+def _tell_licence(seen: _Seen, source: str) -> str:
+    known = _identify(seen, source)
     if known is not None:
         return f"{known.name} of {known.origin}: {_licence(known)}."
     told = {f"{one.origin}: {_licence(one)}": None for one in _of_source(source)}
     if not told:
         return "Nothing is known of the licence of these weights."
     return f"If it is public: {'; '.join(told)}."
+
+
+def describe_file(path: str | os.PathLike[str], *, source: str) -> tuple[str, str]:
+    """Both ``tell_licence`` and ``find_mismatch``, of which each may have to hash the file."""
+    seen = _Seen(path)
+    return _tell_licence(seen, source), _find_mismatch(seen, source)
 
 
 def _licence(known: PublicFile) -> str:
@@ -349,30 +364,26 @@ class _Seen:
     """A file's name, size and, when it is asked for, its hash."""
 
     def __init__(self, path: str | os.PathLike[str]):
-        self._path = pathlib.Path(path)
+        self.path = path
         self._sha256: str | None = None
         try:
-            self.num_bytes = self._path.stat().st_size
+            self.num_bytes = os.path.getsize(path)
         except OSError as error:
             raise CheckpointError(f"Cannot read {path}: {error.strerror or error}.") from error
 
     @property
     def name(self) -> str:
-        return self._path.name
+        return pathlib.Path(self.path).name
 
     @property
     def sha256(self) -> str:
         if self._sha256 is None:
-            digest = hashlib.sha256()
             try:
-                with open(self._path, "rb") as file:
-                    while chunk := file.read(_CHUNK):
-                        digest.update(chunk)
+                self._sha256 = hash_file(self.path)
             except OSError as error:
                 raise CheckpointError(
-                    f"Cannot read {self._path}: {error.strerror or error}."
+                    f"Cannot read {self.path}: {error.strerror or error}."
                 ) from error
-            self._sha256 = digest.hexdigest()
         return self._sha256
 
     def agrees(self, known: PublicFile) -> bool:

@@ -40,14 +40,19 @@ class SourceState:
     Args:
         path: The file, for messages.
         what: What it is taken for, for messages: "StarGAN v2 checkpoint".
-        values: Arrays by name. DataParallel's ``module.`` in front of names is taken off.
+        values: Arrays by name. DataParallel's ``module.`` in front of names is taken off, and the
+            numbers of batches that norms have seen are left out.
     """
 
     def __init__(
         self, path: str | os.PathLike[str], what: str, values: Mapping[str, np.ndarray]
     ) -> None:
         self._path, self._what, self._start = path, what, ""
-        self._values = {_plain(name): value for name, value in values.items()}
+        self._values = {
+            _plain(name): value
+            for name, value in values.items()
+            if not re.fullmatch(_COUNTERS, name)
+        }
         self._problems: list[str] = []
         self._filled: set[int] = set()
         self._parts: list[SourceState] = []
@@ -112,11 +117,6 @@ class SourceState:
         for name in [name for name in self._values if re.fullmatch(pattern, name)]:
             del self._values[name]
             self._left_over.append(self._start + name)
-
-    def drop_counters(self) -> None:
-        """Takes away the numbers of batches that norms have seen, which no net of ours needs."""
-        for name in [name for name in self._values if re.fullmatch(_COUNTERS, name)]:
-            del self._values[name]
 
     def give(self, name: str, variable: keras.Variable, change: Change | None = None) -> None:
         """Moves an array into a variable; what is wrong with it is kept for ``finish``.
@@ -191,7 +191,6 @@ class SourceState:
         states = self._whole()
         problems, left_over, filled = [], [], set()
         for state in states:
-            state.drop_counters()
             problems += state._problems
             problems += [f"{state._start}{name} is unknown" for name in state._values]
             left_over += state._left_over

@@ -12,7 +12,7 @@ from typing import Any
 
 from facegan import config as config_lib
 from facegan.config import unknown_name
-from facegan.convert.public_files import find_mismatch, tell_licence
+from facegan.convert.public_files import describe_file
 from facegan.convert.public_nets import PublicNets
 from facegan.errors import ConfigError
 from facegan.face.conditioning import DomainConditioningConfig
@@ -153,9 +153,9 @@ def convert_checkpoint(
 
 def tell_files(source: str, paths: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
     """What is known of public files: ``licence``, a text, and ``notes``, a list of sentences."""
-    licences = {tell_licence(path, source=source): None for path in paths}
-    notes = [find_mismatch(path, source=source) for path in paths]
-    return {"licence": " ".join(licences), "notes": [note for note in notes if note]}
+    told = [describe_file(path, source=source) for path in paths]
+    licences = dict.fromkeys(licence for licence, _ in told)
+    return {"licence": " ".join(licences), "notes": [note for _, note in told if note]}
 
 
 def plan_conversion(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 
 from facegan import config as config_lib
-from facegan.bundle import Provenance
+from facegan.bundle import Provenance, hash_file
 
 PROVENANCE_FILE = "provenance.json"
 
@@ -27,8 +26,7 @@ def read_provenance(run_dir: str | os.PathLike[str]) -> Provenance:
     path = run_dir / PROVENANCE_FILE
     told = config_lib.read_json(path) if path.is_file() else {}
     provenance = config_lib.decode(Provenance, told, PROVENANCE_FILE)
-    digest = hashlib.sha256((run_dir / "config.json").read_bytes()).hexdigest()
-    return dataclasses.replace(provenance, config_sha256=digest)
+    return dataclasses.replace(provenance, config_sha256=hash_file(run_dir / "config.json"))
 
 
 def write_provenance(

@@ -9,7 +9,6 @@ and stop nobody who wants to deceive.
 from __future__ import annotations
 
 import datetime
-import hashlib
 import os
 import pathlib
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import Any
 
 from facegan import __version__
 from facegan import config as config_lib
-from facegan.bundle import Manifest
+from facegan.bundle import Manifest, hash_file
 from facegan.errors import ConfigError, VideoError
 from facegan.video.output import check_output
 
@@ -136,15 +135,11 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         VideoError: It cannot be read.
     """
-    digest, size = hashlib.sha256(), 0
     try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-                size += len(block)
+        size, sha256 = os.path.getsize(path), hash_file(path)
     except OSError as error:
         raise VideoError(f"Cannot read {path}: {error.strerror or error}.") from error
-    return {"file": pathlib.Path(path).name, "bytes": size, "sha256": digest.hexdigest()}
+    return {"file": pathlib.Path(path).name, "bytes": size, "sha256": sha256}
 
 
 def _without_folders(value: Any) -> Any:
