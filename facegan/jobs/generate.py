@@ -39,7 +39,7 @@ from facegan.jobs.picture_output import (
 )
 from facegan.preparation.file_names import PICTURE_ENDINGS, VIDEO_ENDINGS
 from facegan.progress import ProgressFactory, no_progress
-from facegan.render.engine import EngineConfig
+from facegan.render.engine import EngineConfig, encode_settings
 from facegan.render.faces import Faces
 from facegan.render.opened import OpenedBundle, open_bundle
 from facegan.render.sampling import BATCH_SIZE, latent_conditioning, read_w, style_shape, write_w
@@ -316,10 +316,9 @@ def _write_folder(
     if (output / SETTINGS_NAME).is_file():
         # Others than are asked for now, too: a later call may ask for them.
         earlier = [p for p in output.iterdir() if re.fullmatch(r"(seed|w)\d{6,10}\.png", p.name)]
-    settings = encode(config)
+    settings = encode_settings(config)
     # More of the same may be made later, and from files that were moved.
     del settings["seeds"], settings["w"]
-    del settings["engine"]["remote"]  # how a server is asked changes no picture
     made = {
         "bundle": task.manifest.fingerprint(),
         "config": settings,

@@ -34,7 +34,7 @@ from facegan.preparation.file_names import PICTURE_ENDINGS, VIDEO_ENDINGS
 from facegan.preparation.items import Rejected
 from facegan.preparation.squares import Square, cut_square, read_photo_file
 from facegan.progress import ProgressFactory, no_progress
-from facegan.render.engine import Engine, EngineConfig
+from facegan.render.engine import Engine, EngineConfig, encode_settings
 from facegan.render.opened import OpenedBundle, open_bundle
 from facegan.render.pipeline import RenderConfig
 from facegan.render.provenance import provenance_path
@@ -184,12 +184,10 @@ def translate(
     if task.kind == "picture":
         return _translate_picture(painter, task.files[0], styles, output)
     root = pathlib.Path(input)
-    settings = encode(config)
-    del settings["engine"]["remote"]  # how a server is asked changes no picture
     open_folder(
         output,
         SETTINGS_NAME,
-        {"bundle": task.bundle.manifest.fingerprint(), "config": settings},
+        {"bundle": task.bundle.manifest.fingerprint(), "config": encode_settings(config)},
         resume=resume,
         replaced=(
             name for file in task.files for name in _results(root, file, output, len(styles))

@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from facegan import config as config_lib
 from facegan import image as image_lib
 from facegan.bundle import (
     GENERATE,
@@ -89,6 +90,16 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if self.num_threads is not None and self.num_threads < 1:
             raise ConfigError(f"num_threads must be at least 1 or None, got {self.num_threads}.")
+
+
+def encode_settings(config: Any) -> dict[str, Any]:
+    """The JSON values of a config with an ``engine`` that pictures depend on.
+
+    How a server is asked is left out: work goes on with more patience, or less.
+    """
+    settings = config_lib.encode(config)
+    del settings["engine"]["remote"]
+    return settings
 
 
 class Engine(Protocol):

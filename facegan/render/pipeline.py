@@ -44,7 +44,13 @@ from facegan.face.tracking import Describe, TrackerConfig
 from facegan.progress import ProgressFactory, no_progress
 from facegan.render.compose import Composer, Job
 from facegan.render.condition import ConditionStage, Shown
-from facegan.render.engine import ConcurrentEngine, Engine, EngineConfig, load_engine
+from facegan.render.engine import (
+    ConcurrentEngine,
+    Engine,
+    EngineConfig,
+    encode_settings,
+    load_engine,
+)
 from facegan.render.engine_choice import EngineChoice, choose_engine
 from facegan.render.opened import OpenedBundle, open_bundle
 from facegan.render.person import read_person
@@ -384,9 +390,7 @@ def _open_work_folder(
     detector: FaceDetector | None,
     shown: Shown,
 ) -> WorkFolder:
-    settings = config_lib.encode(config)
-    # How a server is asked changes no picture: a render goes on with more patience, or less.
-    settings["engine"].pop("remote")
+    settings = encode_settings(config)
     # What is told about pictures does not change them.
     settings.pop("provenance")
     named = settings.pop("detector")
